@@ -1,0 +1,131 @@
+"""Evaluate a checkpoint exactly: every image of a split counts once, whatever the batch size.
+
+python evaluate.py checkpoints/best.pt
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from checkpoint import load_checkpoint, load_model
+from command_line import Parser, UserError, command
+from dataset import Split, batches, load_data, to_float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model answered on a whole split. All tensors are on the CPU."""
+
+    labels: Tensor  # (N,) int64
+    logits: Tensor  # (N, 10) float64
+
+    @property
+    def predictions(self) -> Tensor:
+        return self.logits.argmax(dim=1)  # (N,)
+
+    @property
+    def correct(self) -> int:
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images answered correctly."""
+        return self.correct / len(self.labels)
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy in nats per image."""
+        return F.cross_entropy(self.logits, self.labels).item()
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts, (10, 10): confusion[i, j] images of digit i were answered j."""
+        return torch.bincount(10 * self.labels + self.predictions, minlength=100).view(10, 10)
+
+
+def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> Evaluation:
+    """Run a model over a split, on the device of the split, and leave the model as it was."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([model(to_float(images)) for images, _ in batches(split, batch_size)])
+    model.train(was_training)
+    return Evaluation(split.labels.cpu(), logits.cpu().double())
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError."""
+    try:
+        device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
+        device = device or torch.device("cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
+    return device
+
+
+def report(evaluation: Evaluation, title: str) -> str:
+    """Describe an evaluation as text: accuracy and loss, accuracy of each digit, confusion matrix."""
+    correct, total = evaluation.correct, len(evaluation.labels)
+    confusion = evaluation.confusion
+    lines = [
+        title,
+        f"accuracy {evaluation.accuracy:.2%} ({correct:,} of {total:,} images), loss {evaluation.loss:.4f}",
+        "",
+        "true    accuracy   answered" + "".join(f"{digit:6}" for digit in range(10)),
+    ]
+    for digit, row in enumerate(confusion.tolist()):
+        accuracy = f"{row[digit] / sum(row):.2%}" if sum(row) else "no image"
+        lines.append(f"{digit:4}   {accuracy:>9}" + " " * 11 + "".join(f"{count or '.':>6}" for count in row))
+    return "\n".join(lines)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies (default: data)")
+    parser.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write confusion_matrix.png, mistakes.png")
+    args = parser.parse_args(argv)
+
+    checkpoint = load_checkpoint(args.checkpoint)
+    device = choose_device(args.device)
+    model = load_model(checkpoint, device)
+    config = checkpoint["config"]
+    data = load_data(config["dataset"], args.data_dir, config["validation_size"], device)
+    split = getattr(data, args.split)
+    evaluation = evaluate(model, split)
+
+    title = f"{args.checkpoint} (epoch {checkpoint['epoch']}) on {data.name}, {args.split} split"
+    if args.json:
+        answer = {
+            "checkpoint": str(args.checkpoint),
+            "epoch": checkpoint["epoch"],
+            "dataset": data.name,
+            "split": args.split,
+            "images": len(evaluation.labels),
+            "correct": evaluation.correct,
+            "accuracy": evaluation.accuracy,
+            "loss": evaluation.loss,
+            "confusion_matrix": evaluation.confusion.tolist(),
+        }
+        print(json.dumps(answer))
+    else:
+        print(report(evaluation, title))
+    if args.pictures:
+        from pictures import draw_confusion_matrix, draw_mistakes  # half a second of matplotlib, only when asked for
+
+        draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation, title)
+        draw_mistakes(args.pictures / "mistakes.png", split.images.cpu(), evaluation, title)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,48 @@
+"""Writing files so that a reader, or a crash at any moment, finds the old file or the new one, never a part of one."""
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+from command_line import UserError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write content beside path, flush it to the disk, rename it over path. Raises UserError when that fails."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        reason = error.strerror or error
+        raise UserError(f"can't write {path}: {reason}; make room there or choose another folder") from error
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a dict as JSON, as write_atomically does. Raises UserError."""
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def archive(folder: Path, names: list[str]) -> Path | None:
+    """Move those files of folder that exist to folder/archive/<time>/; return that, or None. Raises UserError."""
+    existing = [folder / name for name in names if (folder / name).exists()]
+    if not existing:
+        return None
+    target = folder / "archive" / time.strftime("%Y-%m-%dT%H-%M-%S")
+    while target.exists():  # two runs within one second
+        target = target.with_name(target.name + "+")
+    try:
+        target.mkdir(parents=True)
+        for file in existing:
+            file.rename(target / file.name)
+    except OSError as error:
+        raise UserError(f"can't move the earlier run to {target}: {error.strerror or error}") from error
+    return target

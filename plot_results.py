@@ -1,0 +1,129 @@
+"""Make the results table and the curves of one run, or of several as mean and standard deviation.
+
+python plot_results.py [RUN_DIR ...] [--output-dir results]
+"""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from command_line import Parser, UserError, command
+from files import write_atomically
+from metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
+
+# (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
+CURVES = [
+    ("train", "training", "#E69F00", ":", "s"),
+    ("validation", "validation", "#56B4E9", "--", "o"),
+    ("test", "test", "#000000", "-", "^"),
+]
+
+
+def read_run(folder: Path) -> tuple[dict, list[EpochMetrics]]:
+    """Return the config of a run and its metrics. Raises UserError when the folder holds no run."""
+    history = read_metrics(folder / "metrics.csv")
+    try:
+        config = json.loads((folder / "run.json").read_text())["config"]
+        return {"dataset": str(config["dataset"]), "seed": int(config["seed"])}, history
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"can't read {folder / 'run.json'}, which train.py wrote beside metrics.csv: {error}"
+        ) from error
+
+
+def summarize(field: str, values: list[float]) -> str:
+    """Format a value, or the mean and the standard deviation (of the sample) of several."""
+    text = format_value(field, float(np.mean(values)))
+    return f"{text} ± {format_value(field, float(np.std(values, ddof=1)))}" if len(values) > 1 else text
+
+
+def describe(configs: list[dict], histories: list[list[EpochMetrics]]) -> str:
+    """Say in one line what the numbers are of."""
+    runs = f"seed {configs[0]['seed']}"
+    if len(configs) > 1:
+        seeds = ", ".join(str(seed) for seed in sorted(config["seed"] for config in configs))
+        runs = f"mean ± standard deviation of {len(configs)} runs (seeds {seeds})"
+    return f"{configs[0]['dataset']}, {len(histories[0])} epochs, {runs}"
+
+
+def results_table(histories: list[list[EpochMetrics]]) -> str:
+    """Return the results table in Markdown, a row an epoch."""
+    rows = [table_heading()]
+    for epochs in zip(*histories, strict=True):  # the same epoch of every run
+        cells = [summarize(field, [getattr(epoch, field) for epoch in epochs]) for field in list(TABLE.values())[1:]]
+        rows.append(table_row([str(epochs[0].epoch), *cells]))
+    return "\n".join(rows)
+
+
+def results_markdown(configs: list[dict], histories: list[list[EpochMetrics]]) -> str:
+    """Return results.md: what it is of, the table, and the result of best.pt."""
+    best = [best_epoch(history) for history in histories]
+    accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
+    epochs = ", ".join(str(epoch.epoch) for epoch in best)
+    return (
+        f"{describe(configs, histories)}\n\n{results_table(histories)}\n\n"
+        f"best.pt, chosen by validation accuracy (epoch {epochs}): test accuracy {accuracy}, test loss {loss}\n"
+    )
+
+
+def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> bytes:
+    """Draw loss and accuracy of all splits over the epochs, with bands of one standard deviation. Returns a PNG."""
+    figure = Figure(figsize=(6, 8), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=11, wrap=True)
+    loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
+    loss_axes.set(yscale="log", ylabel="loss (nats per image)")
+    # Like a logarithmic axis of the error, so that 99% and 99.5% can be told apart; finite at 100%.
+    accuracy_axes.set_yscale("function", functions=(lambda a: -np.log10(1.0005 - a), lambda y: 1.0005 - 10**-y))
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy")
+    draw_panel(loss_axes, histories, "loss")
+    draw_panel(accuracy_axes, histories, "accuracy")
+
+    low, high = accuracy_axes.get_ylim()
+    ticks = [tick for tick in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0) if low <= tick <= max(high, 1)]
+    accuracy_axes.set_yticks(ticks, [f"{tick:.1%}" for tick in ticks])
+    accuracy_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def draw_panel(axes: Axes, histories: list[list[EpochMetrics]], quantity: str) -> None:
+    """Draw one quantity, "loss" or "accuracy", of the three splits."""
+    epochs = [epoch.epoch for epoch in histories[0]]
+    for prefix, label, color, line, marker in CURVES:
+        values = np.array([[getattr(epoch, f"{prefix}_{quantity}") for epoch in history] for history in histories])
+        mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
+        axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=label)
+        if len(histories) > 1:
+            deviation = values.std(axis=0, ddof=1)
+            axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.25, linewidth=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=11)
+
+
+@command
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="folders of runs (default: checkpoints)")
+    parser.add_argument("--output-dir", type=Path, default=Path("results"), help="(default: results)")
+    args = parser.parse_args(argv)
+
+    configs, histories = zip(*map(read_run, args.runs or [Path("checkpoints")]), strict=True)
+    if len({config["dataset"] for config in configs}) > 1 or len({len(history) for history in histories}) > 1:
+        runs = "; ".join(
+            f"{run}: {c['dataset']}, {len(h)} epochs" for run, c, h in zip(args.runs, configs, histories, strict=True)
+        )
+        raise UserError(f"runs of different data sets or numbers of epochs have no mean ({runs})")
+    markdown = results_markdown(configs, histories)
+    write_atomically(args.output_dir / "results.md", markdown)
+    write_atomically(args.output_dir / "curves.png", draw_curves(describe(configs, histories), histories))
+    print(f"{markdown}\nWritten: {args.output_dir / 'results.md'}, {args.output_dir / 'curves.png'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
