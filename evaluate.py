@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     split = getattr(data, args.split)
     evaluation = evaluate(model, split)
 
-    title = f"{args.checkpoint} (epoch {checkpoint['epoch']}) on {data.name}, {args.split} split"
+    title = f"{args.checkpoint.name} (epoch {checkpoint['epoch']}) on {data.name}, {args.split} images"
     if args.json:
         answer = {
             "checkpoint": str(args.checkpoint),

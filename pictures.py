@@ -1,6 +1,7 @@
 """Pictures of an evaluation: the confusion matrix, and the images that were misread."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_confusion_matrix(path: Path, evaluation: Evaluation, title: str) -> None:
-    """Draw how often each digit was answered for each; the colour shows the mistakes alone, the diagonal is plain."""
+    """Draw how often each digit was read as each; the colour shows the mistakes alone."""
     confusion = evaluation.confusion.numpy()
     mistakes = confusion * (1 - np.eye(10, dtype=int))
     most = max(mistakes.max(), 1)
     figure = Figure(figsize=(7, 7.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=most * 1.5)
+    axes.imshow(mistakes, cmap="Oranges", vmin=-most / 10, vmax=most * 1.5)
     for digit, answer in np.ndindex(10, 10):
         weight = "bold" if digit == answer else "normal"
         if count := confusion[digit, answer]:
@@ -37,21 +38,22 @@ def draw_confusion_matrix(path: Path, evaluation: Evaluation, title: str) -> Non
     save(figure, path)
 
 
-def draw_mistakes(path: Path, images: Tensor, evaluation: Evaluation, title: str, most: int = 60) -> None:
+def draw_mistakes(path: Path, images: Tensor, evaluation: Evaluation, title: str, most: int = 64) -> None:
     """Draw the misread images, (N, 28, 28), the surest first: true digit, answer, and the answer's probability."""
     probabilities, answers = evaluation.logits.softmax(dim=1).max(dim=1)  # (N,), (N,)
     wrong = (answers != evaluation.labels).nonzero().flatten()
     wrong = wrong[probabilities[wrong].argsort(descending=True, stable=True)]
     shown = wrong[:most].tolist()
-    columns, rows = 6, max(1, -(-len(shown) // 6))
+    columns = 8
+    rows = max(1, math.ceil(len(shown) / columns))
     figure = Figure(figsize=(1.3 * columns, 1.6 * rows + 0.8), dpi=150, layout="constrained")
     which = "" if len(wrong) <= most else f", the {most} most confident"
     figure.suptitle(f"{title}\n{len(wrong)} misread{which}", fontsize=12)
-    all_axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in all_axes:
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels:
         axes.axis("off")
-    for axes, index in zip(all_axes, shown, strict=False):
-        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
+    for axes, index in zip(panels, shown, strict=False):
+        axes.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
         label, answer, probability = evaluation.labels[index], answers[index], probabilities[index]
         axes.set_title(f"{label} read as {answer}\n{probability:.0%} sure", fontsize=9)
     save(figure, path)

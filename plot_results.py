@@ -78,7 +78,9 @@ def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> bytes:
     loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
     loss_axes.set(yscale="log", ylabel="loss (nats per image)")
     # Like a logarithmic axis of the error, so that 99% and 99.5% can be told apart; finite at 100%.
-    accuracy_axes.set_yscale("function", functions=(lambda a: -np.log10(1.0005 - a), lambda y: 1.0005 - 10**-y))
+    accuracy_axes.set_yscale(
+        "function", functions=(lambda a: -np.log10(np.maximum(1.0005 - a, 1e-4)), lambda y: 1.0005 - 10**-y)
+    )
     accuracy_axes.set(xlabel="epoch", ylabel="accuracy")
     draw_panel(loss_axes, histories, "loss")
     draw_panel(accuracy_axes, histories, "accuracy")

@@ -74,4 +74,4 @@ def draw_glyph(font: str, digit: int) -> np.ndarray:
     glyph = glyph.resize([max(1, round(side * scale)) for side in glyph.size], Image.Resampling.LANCZOS)
     image = Image.new("L", (28, 28))
     image.paste(glyph, ((28 - glyph.width) // 2, (28 - glyph.height) // 2))
-    return np.asarray(image)
+    return np.array(image)

@@ -1,0 +1,92 @@
+"""The textbook loop: what most MNIST scripts do, to compare with.
+
+torchvision's MNIST with ToTensor and Normalize on each image, a DataLoader, the same network written plainly,
+plain Adam.
+
+python benchmarks/textbook.py [--affine] [--until 0.99]
+"""
+
+import argparse
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, 5, padding=1)
+        self.conv2 = nn.Conv2d(10, 20, 5, padding=1)
+        self.fc1 = nn.Linear(500, 50)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = torch.flatten(x, 1)
+        x = F.relu(self.fc1(x))
+        return self.fc2(x)
+
+
+def train(model, loader, optimizer):
+    model.train()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+
+
+def test(model, loader):
+    model.eval()
+    correct = 0
+    with torch.no_grad():
+        for images, labels in loader:
+            correct += (model(images).argmax(dim=1) == labels).sum().item()
+    return correct / len(loader.dataset)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--affine", action="store_true", help="augment with torchvision's RandomAffine")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load data")
+    parser.add_argument("--until", type=float, default=1.0, help="stop after the epoch with this test accuracy")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-dir", default="data")
+    args = parser.parse_args()
+
+    torch.manual_seed(args.seed)
+    normalize = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    affine = [transforms.RandomAffine(10, translate=(2 / 28, 2 / 28), scale=(0.9, 1.1), shear=10)]
+    training_transform = transforms.Compose((affine if args.affine else []) + normalize)
+    training = datasets.MNIST(args.data_dir, train=True, download=True, transform=training_transform)
+    training = Subset(training, range(55_000))  # as many images as train.py trains on
+    testing = datasets.MNIST(args.data_dir, train=False, transform=transforms.Compose(normalize))
+    loading = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
+    training_loader = DataLoader(training, batch_size=args.batch_size, shuffle=True, **loading)
+    test_loader = DataLoader(testing, batch_size=1000)
+
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for epoch in range(1, args.epochs + 1):
+        started = time.perf_counter()
+        train(model, training_loader, optimizer)
+        train_seconds = time.perf_counter() - started
+        accuracy = test(model, test_loader)
+        seconds = time.perf_counter() - started
+        print(
+            f"epoch {epoch}: test accuracy {accuracy:.4f}, {train_seconds:.2f} s training, {seconds:.2f} s in all",
+            flush=True,
+        )
+        if accuracy >= args.until:
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from augmentation import random_affine_maps, warp
+
+NOTHING = {"rotation_degrees": 0, "shear_degrees": 0, "scale_change": 0, "shift_pixels": 0}
+
+
+def test_identity_map_leaves_images_as_they_are(generator):
+    images = torch.rand(5, 1, 28, 28, generator=generator)
+    maps = random_affine_maps(5, generator, **NOTHING)
+    torch.testing.assert_close(warp(images, maps), images, atol=1e-5, rtol=0)
+
+
+def test_each_image_gets_a_map_of_its_own(generator):
+    image = torch.zeros(1, 1, 28, 28)
+    image[..., 8:20, 12:16] = 1
+    warped = warp(image.expand(50, 1, 28, 28), random_affine_maps(50, generator))
+    assert len(warped.flatten(1).unique(dim=0)) == 50
+
+
+def test_augmented_images_stay_within_the_range_of_the_images(generator):
+    warped = warp(torch.rand(200, 1, 28, 28, generator=generator), random_affine_maps(200, generator))
+    assert warped.shape == (200, 1, 28, 28)
+    assert warped.min() >= 0
+    assert warped.max() <= 1
+
+
+def test_what_comes_in_from_outside_of_the_image_is_background():
+    one_to_the_left = torch.tensor([[[1.0, 0, 2 / 28], [0, 1, 0]]])
+    warped = warp(torch.ones(1, 1, 28, 28), one_to_the_left)
+    torch.testing.assert_close(warped[0, 0, :, -1], torch.zeros(28), atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped[0, 0, :, :-1], torch.ones(28, 27))
+
+
+def test_shift_moves_an_image_by_whole_pixels():
+    image = torch.rand(1, 1, 28, 28)
+    shifted = warp(image, torch.tensor([[[1.0, 0, 2 * 3 / 28], [0, 1, 0]]]))
+    torch.testing.assert_close(shifted[..., :25], image[..., 3:], atol=1e-5, rtol=0)
+
+
+def test_same_generator_state_draws_the_same_maps():
+    first, second = (random_affine_maps(7, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "measure"),
+    [
+        ("rotation_degrees", 10, lambda m: torch.atan2(m[:, 1, 0], m[:, 0, 0]).rad2deg()),
+        ("shear_degrees", 20, lambda m: torch.atan(m[:, 0, 1]).rad2deg()),
+        ("scale_change", 0.1, lambda m: 1 / m[:, 0, 0] - 1),
+        ("shift_pixels", 2, lambda m: m[:, 0, 2] * 14),
+    ],
+)
+def test_draws_fill_their_range_and_do_not_leave_it(generator, name, limit, measure):
+    amounts = measure(random_affine_maps(5000, generator, **{**NOTHING, name: limit}))
+    assert amounts.abs().max() <= limit * (1 + 1e-4)
+    assert amounts.min() < -0.98 * limit
+    assert amounts.max() > 0.98 * limit
+    # the variance of a uniform distribution
+    assert math.isclose(amounts.var().item(), limit**2 / 3, rel_tol=0.05)

@@ -1,0 +1,150 @@
+import functools
+import gzip
+import hashlib
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from torchvision.datasets import MNIST
+
+import dataset
+from command_line import UserError
+from dataset import MD5, Split, batches, load_data, to_float
+
+
+def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
+    first, second = (load_data("synthetic", data_dir, validation_size=200) for _ in range(2))
+    whole = dataset.DATASETS["synthetic"](data_dir, train=True)
+    assert torch.equal(torch.cat([first.train.images, first.validation.images]), whole.data)
+    assert torch.equal(torch.cat([first.train.labels, first.validation.labels]), whole.targets)
+    assert len(first.validation.labels) == 200
+    assert torch.equal(first.validation.images, second.validation.images)
+    assert len(first.test.labels) == 300
+
+
+def test_real_mnist_has_55000_5000_and_10000_images(mnist_dir):
+    data = load_data("mnist", mnist_dir)
+    assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [55_000, 5_000, 10_000]
+    assert data.checksums == MD5
+    assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+@pytest.mark.parametrize("count", [1, 7, 128, 130])
+def test_one_pass_yields_every_image_once_with_the_ragged_tail(count):
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 28, 28)
+    split = Split(images, torch.arange(count))
+    for order in (None, torch.randperm(count)):
+        pairs = list(batches(split, 64, order))
+        assert len(pairs) == -(-count // 64)
+        labels = torch.cat([labels for _, labels in pairs])
+        assert sorted(labels.tolist()) == list(range(count))
+        assert torch.equal(torch.cat([images for images, _ in pairs])[:, 0, 0].long(), labels)
+        assert order is None or torch.equal(labels, order)
+
+
+def test_to_float_scales_bytes_to_the_unit_interval():
+    images = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1).expand(3, 28, 28))
+    assert images.shape == (3, 1, 28, 28)
+    torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_validation_split_that_leaves_no_training_image_is_refused(data_dir):
+    with pytest.raises(UserError, match="--validation-size 1000 leaves none of 1000 images"):
+        load_data("synthetic", data_dir, validation_size=1000)
+
+
+@pytest.fixture
+def mnist_server(data_dir, tmp_path, monkeypatch):
+    """A local HTTP server of gzipped files in MNIST's format; torchvision's MNIST is pointed at it."""
+    served = tmp_path / "served"
+    served.mkdir()
+    resources = []
+    for name in MD5:
+        content = (data_dir / "SyntheticMNIST" / "raw" / name).read_bytes()
+        archive = gzip.compress(content)
+        (served / f"{name}.gz").write_bytes(archive)
+        resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
+        monkeypatch.setitem(MD5, name, hashlib.md5(content).hexdigest())
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(MNIST, "resources", resources)
+    server.served = served
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_mnist_is_downloaded_checked_and_unpacked(mnist_server, data, tmp_path):
+    downloaded = load_data("mnist", tmp_path / "data", validation_size=200)
+    assert torch.equal(downloaded.train.images, data.train.images)
+    assert torch.equal(downloaded.test.labels, data.test.labels)
+    assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted(MD5)
+
+    mnist_server.shutdown()  # and from now on it needs no server
+    assert torch.equal(load_data("mnist", tmp_path / "data", 200).test.images, data.test.images)
+
+
+def test_archives_put_there_by_hand_are_unpacked_without_a_download(mnist_server, data, tmp_path):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    shutil.copytree(mnist_server.served, raw)
+    for archive in mnist_server.served.iterdir():
+        archive.unlink()
+    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.images, data.train.images)
+
+
+def refuse(server):
+    for archive in server.served.iterdir():
+        archive.unlink()
+
+
+def lie(server):
+    (server.served / "t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>Please log in to this network</html>")
+
+
+def leave(server):
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("fault", [refuse, lie, leave])
+def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, fault):
+    fault(mnist_server)
+    with pytest.raises(UserError, match=r"four files of MNIST there \(train-images.*--dataset synthetic"):
+        load_data("mnist", tmp_path / "data", validation_size=200)
+    assert list((tmp_path / "data").rglob("*-ubyte*")) == []
+
+
+def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path):
+    load_data("mnist", tmp_path, validation_size=200)
+    file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is damaged .*delete it"):
+        load_data("mnist", tmp_path, validation_size=200)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("train-images-idx3-ubyte", lambda content: content[:-1]),
+        ("train-images-idx3-ubyte", lambda content: b""),
+        ("t10k-labels-idx1-ubyte", lambda content: content[:-1] + b"\x0a"),
+        ("t10k-labels-idx1-ubyte", lambda content: content[:4] + b"\x00\x00\x00\x01" + content[-1:]),
+    ],
+    ids=["truncated", "empty", "label 10", "one label"],
+)
+def test_files_that_are_not_in_the_format_are_refused(data_dir, tmp_path, file, change):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "SyntheticMNIST" / "raw" / file
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match="damaged"):
+        load_data("synthetic", tmp_path, validation_size=200)

@@ -1,0 +1,129 @@
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import evaluate
+import train
+from dataset import Split, load_data
+from evaluate import choose_device
+from model import DigitCNN
+
+
+class FirstPixel(nn.Module):
+    """Answers with the brightness of the top left pixel as the probability of digit 0, the rest being digit 1."""
+
+    def forward(self, images):
+        first = images[:, 0, 0, 0]  # (B,)
+        return torch.stack([first.log(), (1 - first).log(), *[torch.full_like(first, -math.inf)] * 8], dim=1)
+
+
+def test_evaluation_equals_the_answer_computed_by_hand():
+    images = torch.tensor([51, 204, 51], dtype=torch.uint8).view(3, 1, 1).expand(3, 28, 28)  # 0.2, 0.8, 0.2
+    evaluation = evaluate.evaluate(FirstPixel(), Split(images, torch.tensor([1, 0, 0])))
+    assert evaluation.correct == 2  # 1 with 0.8, 0 with 0.8; then 0 with 0.2, which is wrong
+    assert evaluation.accuracy == 2 / 3
+    assert evaluation.loss == pytest.approx(-(2 * math.log(0.8) + math.log(0.2)) / 3, rel=1e-6)
+    assert evaluation.confusion[0, :2].tolist() == [1, 1]
+    assert evaluation.confusion[1, :2].tolist() == [0, 1]
+    assert evaluation.confusion.sum() == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 300, 1000])
+def test_evaluation_does_not_depend_on_the_batch_size(data, batch_size):
+    model = DigitCNN()
+    one, other = evaluate.evaluate(model, data.test, 64), evaluate.evaluate(model, data.test, batch_size)
+    assert len(other.labels) == 300
+    assert one.correct == other.correct
+    assert one.loss == pytest.approx(other.loss, abs=1e-6)
+
+
+def test_evaluation_leaves_the_model_as_it_was(data):
+    model = DigitCNN().train()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    evaluate.evaluate(model, data.test)
+    assert model.training
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_evaluation_runs_the_model_in_evaluation_mode(data):
+    modes = []
+    model = DigitCNN().train()
+    model.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+    evaluate.evaluate(model, data.test, 300)
+    assert modes == [False]
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1"])
+def test_device_that_is_not_there_is_refused_in_one_line(name, tmp_path, capsys):
+    arguments = ["--device", name, "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "run")]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"--device {name} can't be used here" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_chooses_a_device_that_works():
+    torch.ones(2, device=choose_device("auto")).sum()
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("checkpoint", ["best.pt", "last.pt"])
+@pytest.mark.parametrize(("split", "images"), [("test", 300), ("validation", 200), ("train", 800)])
+def test_json_says_what_metrics_csv_says(run, data_dir, capsys, checkpoint, split, images):
+    from metrics import read_metrics
+
+    capsys.readouterr()
+    assert evaluate.main([str(run / checkpoint), "--data-dir", str(data_dir), "--split", split, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["dataset"] == "synthetic"
+    assert answer["split"] == split
+    assert answer["images"] == images
+    assert answer["accuracy"] == answer["correct"] / images
+    assert sum(map(sum, answer["confusion_matrix"])) == images
+    assert sum(answer["confusion_matrix"][digit][digit] for digit in range(10)) == answer["correct"]
+    if split != "train":  # whose metrics are running ones
+        epoch = read_metrics(run / "metrics.csv")[-1]
+        assert answer["accuracy"] == getattr(epoch, f"{split}_accuracy")
+        assert answer["loss"] == getattr(epoch, f"{split}_loss")
+
+
+def test_report_has_accuracy_loss_and_a_row_for_each_digit(run, data_dir, capsys):
+    capsys.readouterr()
+    assert evaluate.main([str(run / "best.pt"), "--data-dir", str(data_dir)]) == 0
+    title, summary, _, heading, *rows = capsys.readouterr().out.splitlines()
+    assert "best.pt (epoch 1) on synthetic, test images" in title
+    assert summary.startswith("accuracy ")
+    assert "of 300 images), loss " in summary
+    assert [row.split()[0] for row in rows] == [str(digit) for digit in range(10)]
+    test = load_data("synthetic", data_dir, 200).test
+    counts = [[int(cell) if cell != "." else 0 for cell in row.split()[2:]] for row in rows]
+    assert [sum(row) for row in counts] == test.labels.bincount(minlength=10).tolist()
+
+
+def test_pictures_are_written(run, data_dir, tmp_path, capsys):
+    from PIL import Image
+
+    arguments = ["--data-dir", str(data_dir), "--pictures", str(tmp_path / "pictures")]
+    assert evaluate.main([str(run / "best.pt"), *arguments]) == 0
+    for name in ("confusion_matrix.png", "mistakes.png"):
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            colors = picture.convert("RGB").getcolors(maxcolors=1 << 24)
+            assert min(picture.size) > 500
+            assert len(colors) > 50  # it is no empty panel
+
+
+def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert evaluate.main([str(tmp_path / "best.pt")]) == 2
+    assert capsys.readouterr().err == (
+        f"evaluate.py: error: there is no checkpoint {tmp_path / 'best.pt'}: train first (python train.py)\n"
+    )

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+
+from command_line import UserError
+from metrics import COLUMNS, EpochMetrics, best_epoch, epoch_row, read_metrics, table_heading, write_metrics
+
+HISTORY = [
+    EpochMetrics(1, 0.1, 0.5, 0.85, 0.2, 0.95, 0.15, 0.95, 3.1),
+    EpochMetrics(2, 1 / 3, 0.12, 0.96, 0.0871, 0.98, 0.08, 0.9801, 2 / 7),
+]
+
+
+def test_metrics_come_back_from_the_file_bit_for_bit(tmp_path):
+    write_metrics(tmp_path / "metrics.csv", HISTORY)
+    assert read_metrics(tmp_path / "metrics.csv") == HISTORY
+
+
+def test_columns_are_those_of_the_design(tmp_path):
+    write_metrics(tmp_path / "metrics.csv", HISTORY)
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == (
+        "epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,"
+        "test_loss,test_accuracy,train_seconds"
+    )
+
+
+def test_rows_line_up_under_the_headings_of_the_results_table():
+    heading, rule = table_heading().splitlines()
+    row = epoch_row(HISTORY[1])
+    assert [cell.strip() for cell in heading.strip("| ").split("|")] == [
+        "Epoch", "Training accuracy", "Training loss", "Validation accuracy",
+        "Validation loss", "Test accuracy", "Test loss",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in row.strip("| ").split("|")] == [
+        "2", "96.00%", "0.1200", "98.00%", "0.0871", "98.01%", "0.0800",
+    ]  # fmt: skip
+    bars = [i for i, character in enumerate(heading) if character == "|"]
+    assert all(line[i] == "|" for line in (rule, row) for i in bars)
+
+
+def test_best_epoch_is_chosen_by_validation_accuracy_then_loss_then_the_earlier():
+    def epoch(number, accuracy, loss, test_accuracy=0.5):
+        return EpochMetrics(number, 0, 0, 0, loss, accuracy, 0, test_accuracy, 0)
+
+    assert best_epoch([epoch(1, 0.9, 0.3), epoch(2, 0.8, 0.1, test_accuracy=1.0)]).epoch == 1
+    assert best_epoch([epoch(1, 0.9, 0.3), epoch(2, 0.9, 0.2)]).epoch == 2
+    assert best_epoch([epoch(1, 0.9, 0.3), epoch(2, 0.9, 0.3)]).epoch == 1
+
+
+GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "hello\nworld\n",
+        ",".join(COLUMNS) + "\n",
+        ",".join(COLUMNS) + "\n" + GOOD_ROW[:20],
+        ",".join(COLUMNS) + "\n" + GOOD_ROW + ",7\n",
+        ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "good") + "\n",
+        ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "nan") + "\n",
+        ",".join(COLUMNS) + "\n" + "2" + GOOD_ROW[1:] + "\n",
+        ",".join(reversed(COLUMNS)) + "\n" + GOOD_ROW + "\n",
+        "\x00\xff",
+    ],
+    ids=[
+        "empty",
+        "text",
+        "no epoch",
+        "torn",
+        "a cell too many",
+        "a word",
+        "nan",
+        "no epoch 1",
+        "other order",
+        "binary",
+    ],
+)
+def test_what_is_no_metrics_csv_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "metrics.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"metrics.csv is no metrics.csv of train.py, or damaged"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_missing_metrics_say_to_train_first(tmp_path):
+    with pytest.raises(UserError, match="can't read .*metrics.csv: No such file.*; train first"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_neither_metrics_nor_plot_results_imports_torch():
+    code = "import sys, metrics, plot_results; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,72 @@
+import json
+import math
+
+import pytest
+
+import plot_results
+from metrics import EpochMetrics, write_metrics
+
+
+def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99)):
+    history = [
+        EpochMetrics(i + 1, 1e-3, 0.1, 0.97, 0.05 / (i + 1), 0.98 + i / 100, 0.04, accuracy, 3.0)
+        for i, accuracy in enumerate(test_accuracies)
+    ]
+    write_metrics(folder / "metrics.csv", history)
+    (folder / "run.json").write_text(json.dumps({"config": {"dataset": dataset, "seed": seed}}))
+    return str(folder)
+
+
+def test_one_run_gives_its_own_numbers(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    assert plot_results.main([run, "--output-dir", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.startswith("mnist, 2 epochs, seed 0\n")
+    assert (
+        "|     2 |            97.00% |        0.1000 |              99.00% |          0.0250 |        99.00% |" in text
+    )
+    assert text.endswith("(epoch 2): test accuracy 99.00%, test loss 0.0400\n")
+    assert text in capsys.readouterr().out
+
+
+def test_several_runs_give_mean_and_standard_deviation(tmp_path):
+    accuracies = [0.990, 0.992, 0.997]
+    runs = [write_run(tmp_path / str(seed), seed, test_accuracies=(0.9, a)) for seed, a in enumerate(accuracies)]
+    assert plot_results.main([*runs, "--output-dir", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "results.md").read_text()
+    mean = sum(accuracies) / 3
+    deviation = math.sqrt(sum((a - mean) ** 2 for a in accuracies) / 2)
+    assert f"{mean:.2%} ± {deviation:.2%}" == "99.30% ± 0.36%"
+    assert text.count("99.30% ± 0.36%") == 2  # in the row of epoch 2 and as the result of best.pt
+    assert "mean ± standard deviation of 3 runs (seeds 0, 1, 2)" in text
+
+
+def test_curves_are_drawn_and_the_same_every_time(tmp_path):
+    run = write_run(tmp_path / "run", test_accuracies=(0.5, 1.0))
+    pictures = []
+    for name in ("a", "b"):
+        assert plot_results.main([run, "--output-dir", str(tmp_path / name)]) == 0
+        pictures.append((tmp_path / name / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert pictures[0].startswith(b"\x89PNG")
+
+
+def test_runs_that_have_no_mean_are_refused(tmp_path, capsys):
+    mnist, synthetic = write_run(tmp_path / "a"), write_run(tmp_path / "b", dataset="synthetic")
+    longer = write_run(tmp_path / "c", test_accuracies=(0.9, 0.9, 0.9))
+    for other in (synthetic, longer):
+        assert plot_results.main([mnist, other, "--output-dir", str(tmp_path / "out")]) == 2
+        assert "runs of different data sets or numbers of epochs have no mean" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"config": {}}'])
+def test_folder_without_a_run_is_one_line(tmp_path, capsys, content):
+    run = write_run(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    if content is not None:
+        (tmp_path / "run" / "run.json").write_text(content)
+    assert plot_results.main([run, "--output-dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "run.json, which train.py wrote beside metrics.csv" in error
+    assert error.count("\n") == 1

@@ -1,0 +1,263 @@
+import json
+
+import pytest
+import torch
+
+import train
+from checkpoint import load_checkpoint
+from config import TEXTBOOK, TrainConfig, parse_arguments
+from evaluate import evaluate
+from metrics import best_epoch, read_metrics
+from train import build_training, epoch_generator, train_one_epoch
+
+
+def run_files(folder):
+    """Everything of a run that must be the same in another run of the same recipe: all but the seconds."""
+    checkpoints = [load_checkpoint(folder / name) for name in ("best.pt", "last.pt")]
+    for checkpoint in checkpoints:
+        for epoch in checkpoint["history"]:
+            del epoch["train_seconds"]
+    metrics = [line.rsplit(",", 1)[0] for line in (folder / "metrics.csv").read_text().splitlines()]
+    return checkpoints, metrics
+
+
+def assert_bitwise_equal(first, second):
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_bitwise_equal(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_bitwise_equal(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def test_default_recipe_and_textbook_are_those_of_the_design():
+    _, settings = parse_arguments([])
+    assert settings == {}
+    _, settings = parse_arguments(["--textbook", "--ema-decay", "0.9"])
+    assert settings == {**TEXTBOOK, "ema_decay": 0.9}
+    plain = TrainConfig(**TEXTBOOK)
+    assert (plain.learning_rate, plain.weight_decay, plain.ema_decay) == (1e-3, 0, 0)
+    assert (plain.schedule, plain.augment, plain.batch_size, plain.epochs) == ("constant", False, 128, 10)
+
+
+def test_textbook_epoch_is_the_plain_loop_with_adam(data):
+    config = TrainConfig(**TEXTBOOK, batch_size=64)
+    training = build_training(config, 800, torch.device("cpu"))
+    loss, accuracy = train_one_epoch(training, data.train, 64, False, epoch_generator(0, 1))
+
+    torch.manual_seed(0)
+    model = train.DigitCNN()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    total, correct = 0.0, 0
+    for indices in torch.randperm(800, generator=epoch_generator(0, 1)).split(64):
+        logits = model(data.train.images[indices, None] / 255)
+        labels = data.train.labels[indices]
+        batch_loss = torch.nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        batch_loss.backward()
+        optimizer.step()
+        total += batch_loss.item() * len(labels)
+        correct += (logits.argmax(1) == labels).sum().item()
+    assert loss == pytest.approx(total / 800, rel=1e-5)
+    assert accuracy == correct / 800
+    for ours, plain in zip(training.averaged_model.module.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_one_cycle_rises_for_a_fifth_of_the_steps_and_falls_to_zero():
+    config = TrainConfig(epochs=2, batch_size=10, learning_rate=0.01)
+    training = build_training(config, 1000, torch.device("cpu"))  # 200 steps
+    rates = []
+    for _ in range(200):
+        rates.append(training.scheduler.get_last_lr()[0])
+        training.optimizer.step()
+        training.scheduler.step()
+    assert max(rates) == pytest.approx(0.01, rel=0.02)
+    assert rates.index(max(rates)) == pytest.approx(40, abs=1)
+    assert all(rate > 0 for rate in rates)
+    assert training.scheduler.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_averaged_weights_follow_the_ramp_of_the_moving_average(data):
+    training = build_training(TrainConfig(ema_decay=0.999), 1000, torch.device("cpu"))
+    expected = None
+    for update in range(30):
+        with torch.no_grad():
+            training.model.fc2.bias.normal_()
+        training.averaged_model.update_parameters(training.model)
+        decay = 0 if update == 0 else min(0.999, (1 + update) / (10 + update))
+        value = training.model.fc2.bias.detach().clone()
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    torch.testing.assert_close(training.averaged_model.module.fc2.bias.detach(), expected)
+
+
+def test_augmentation_changes_the_images_but_not_their_labels(data):
+    seen = []
+
+    def epoch(augment):
+        training = build_training(TrainConfig(batch_size=800), 800, torch.device("cpu"))
+        training.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        return train_one_epoch(training, data.train, 800, augment, epoch_generator(0, 1))
+
+    (plain_loss, _), (augmented_loss, _) = epoch(False), epoch(True)
+    assert (seen[0] != seen[1]).flatten(1).any(dim=1).all()
+    # the same digit at the same place of the batch: an image is nearest to itself among all of the batch
+    nearest = torch.cdist(seen[1].flatten(1), seen[0].flatten(1)).argmin(dim=1)
+    labels = data.train.labels[torch.randperm(800, generator=epoch_generator(0, 1))]
+    assert (labels[nearest] == labels).float().mean() > 0.7  # by chance it would be 0.1
+    assert plain_loss != augmented_loss
+
+
+def test_every_epoch_draws_its_own_order_whatever_came_before():
+    orders = [torch.randperm(100, generator=epoch_generator(seed, epoch)) for seed in (0, 1) for epoch in (1, 2)]
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert torch.equal(torch.randperm(100, generator=epoch_generator(1, 1)), orders[2])
+
+
+def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "2"]) == 0
+    output = capsys.readouterr().out
+    assert sum(line.startswith("|     ") for line in output.splitlines()) == 2
+    assert "synthetic: 800 train, 200 validation, 300 test images" in output
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "last.pt", "metrics.csv", "run.json"]
+    run = json.loads((folder / "run.json").read_text())
+    assert run["config"] == {**TrainConfig().__dict__, "epochs": 2, "batch_size": 64, "validation_size": 200,
+                             "dataset": "synthetic"}  # fmt: skip
+    assert {"dataset", "device", "threads", "versions", "seconds"} <= run.keys()
+    history = read_metrics(folder / "metrics.csv")
+    last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
+    assert [epoch.__dict__ for epoch in history] == last["history"]
+    assert best["epoch"] == best_epoch(history).epoch
+
+
+def test_two_equal_runs_are_bitwise_equal(small_run, tmp_path):
+    assert train.main([*small_run, "--epochs", "2"]) == 0
+    first = run_files(tmp_path / "run")
+    assert train.main([*small_run, "--epochs", "2"]) == 0  # the first is archived
+    assert_bitwise_equal(run_files(tmp_path / "run"), first)
+
+
+def test_another_seed_gives_another_run(small_run, tmp_path):
+    def weights(seed):
+        assert train.main([*small_run, "--epochs", "1", "--seed", str(seed)]) == 0
+        return load_checkpoint(tmp_path / "run" / "last.pt")["model"]["fc2.bias"]
+
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("recipe", [[], ["--textbook"]], ids=["default", "textbook"])
+def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run, tmp_path, monkeypatch, capsys, recipe):
+    flags = [*small_run, *recipe, "--epochs", "3"]
+    assert train.main(flags) == 0
+    uninterrupted = run_files(tmp_path / "run")
+
+    run_epoch = train.run_epoch
+
+    def interrupt_epoch_2(training, data, config, epoch):
+        metrics = run_epoch(training, data, config, epoch)
+        if epoch == 2:  # after its training, before it is saved
+            raise KeyboardInterrupt
+        return metrics
+
+    monkeypatch.setattr(train, "run_epoch", interrupt_epoch_2)
+    assert train.main(flags) == 130
+    assert capsys.readouterr().err.endswith("interrupted: the same command with --resume continues the run\n")
+    monkeypatch.undo()
+
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
+    data_flag = small_run[small_run.index("--data-dir") :]
+    assert train.main(["--resume", "--device", "cpu", *data_flag]) == 0  # its settings need not be said again
+    assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
+
+
+def test_resuming_a_finished_run_changes_nothing(small_run, tmp_path):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    before = run_files(tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").unlink()
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
+    assert_bitwise_equal(run_files(tmp_path / "run"), before)
+
+
+def test_resume_without_a_run_starts_one(small_run, tmp_path):
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
+    assert (tmp_path / "run" / "last.pt").exists()
+
+
+def test_resume_with_other_settings_is_refused_with_the_differences(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    assert train.main([*small_run, "--epochs", "4", "--seed", "7", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "epochs is 1, not 4; seed is 0, not 7" in error
+    assert error.count("\n") == 1
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_new_run_archives_the_old_one(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    old = (tmp_path / "run" / "last.pt").read_bytes()
+    assert train.main([*small_run, "--epochs", "1", "--seed", "1"]) == 0
+    archived = list((tmp_path / "run" / "archive").glob("*/last.pt"))
+    assert [path.read_bytes() for path in archived] == [old]
+
+
+def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_path, data):
+    from checkpoint import load_model
+
+    assert train.main([*small_run, "--epochs", "3"]) == 0
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    evaluation = evaluate(load_model(best, torch.device("cpu")), data.validation)
+    epoch = best_epoch(read_metrics(tmp_path / "run" / "metrics.csv"))
+    assert (evaluation.accuracy, evaluation.loss) == (epoch.validation_accuracy, epoch.validation_loss)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epochs", "0"], "--epochs: must be at least 1, not 0"),
+        (["--epochs", "1.5"], "--epochs: must be a whole number, not '1.5'"),
+        (["--learning-rate", "nan"], "--learning-rate: must be at least 1e-12, not nan"),
+        (["--learning-rate", "inf"], "--learning-rate: must be at least"),
+        (["--weight-decay", "-1"], "--weight-decay: must be at least 0, not -1"),
+        (["--ema-decay", "1"], "--ema-decay: must be from 0 to 0.999999, not 1"),
+        (["--seed", "-1"], "--seed: must be from 0"),
+        (["--schedule", "cosine"], "--schedule: invalid choice: 'cosine'"),
+        (["--speed", "9"], "unrecognized arguments: --speed 9"),
+        (["--batch-size", "801"], "--batch-size 801 is more than the 800 training images"),
+        (["--validation-size", "1000"], "--validation-size 1000 leaves none of 1000 images to train on"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_argument_is_one_line_and_touches_nothing(small_run, tmp_path, capsys, flags, message):
+    assert train.main([*small_run, *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("train.py: error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_that_is_no_longer_a_number_stops_the_run_with_one_line(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--learning-rate", "1e30", "--epochs", "2"]) == 2
+    assert "in epoch 1: try a smaller --learning-rate than 1e+30" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_output_folder_that_is_a_file_is_one_line(small_run, tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    assert train.main([*small_run, "--epochs", "1"]) == 2
+    assert "can't write" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_one_epoch_on_real_mnist_passes_98_percent(mnist_dir, tmp_path):
+    assert train.main(["--epochs", "1", "--data-dir", str(mnist_dir), "--output-dir", str(tmp_path)]) == 0
+    assert read_metrics(tmp_path / "metrics.csv")[0].test_accuracy > 0.98
