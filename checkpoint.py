@@ -1,5 +1,6 @@
 """Saving and loading a checkpoint: one dict of tensors and plain Python values, whole or not at all."""
 
+import importlib.metadata
 import io
 import platform
 import subprocess
@@ -7,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 from command_line import UserError
 from model import DigitCNN
 
-KEYS = {"config", "dataset", "epoch", "model", "averaged_model", "optimizer", "scheduler", "history", "versions"}
+KEYS = {"config", "dataset", "epoch", "model", "averaged_model", "optimizer", "history", "versions"}
 
 
 def serialize(checkpoint: dict) -> bytes:
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": importlib.metadata.version("torchvision"),
         "numpy": np.__version__,
         "git_commit": commit,
     }

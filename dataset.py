@@ -1,20 +1,20 @@
 """MNIST as three splits of tensors: training, validation and test images, checked byte for byte."""
 
 import hashlib
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import MNIST
 
 from command_line import UserError
-from synthetic import SyntheticMNIST
 
-DATASETS = {"mnist": MNIST, "synthetic": SyntheticMNIST}
+FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
 
 MD5 = {  # of the unpacked files of MNIST
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -55,20 +55,25 @@ def load_data(
     The last validation_size training images are the validation split, whatever the seed of a run.
     Raises UserError when the files can't be had, are damaged, or have too few images for the validation split.
     """
-    dataset_class = DATASETS[name]
-    folder = Path(data_dir) / dataset_class.__name__ / "raw"
-    missing = [file for file in MD5 if not (folder / file).is_file()]
-    if missing:
-        fetch(dataset_class, Path(data_dir))
-    checksums = {}
+    folder = Path(data_dir) / FOLDERS[name] / "raw"
+    if not all((folder / file).is_file() for file in MD5):
+        fetch(name, Path(data_dir))
+    contents, checksums = {}, {}
     for file, md5 in MD5.items():
         try:
-            checksums[file] = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+            contents[file] = np.fromfile(folder / file, dtype=np.uint8)
         except OSError as error:
             raise UserError(f"can't read {folder / file}: {error.strerror}") from error
+        checksums[file] = hashlib.md5(contents[file], usedforsecurity=False).hexdigest()
         if name == "mnist" and checksums[file] != md5:
             raise UserError(f"{folder / file} is damaged (wrong MD5): delete it, and the next run downloads it again")
-    training, test = (read_split(dataset_class, Path(data_dir), train) for train in (True, False))
+    try:
+        training, test = (
+            parse_split(contents[f"{part}-images-idx3-ubyte"], contents[f"{part}-labels-idx1-ubyte"])
+            for part in ("train", "t10k")
+        )
+    except ValueError as error:
+        raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
     cut = len(training.labels) - validation_size
     if cut < 1:
         raise UserError(f"--validation-size {validation_size} leaves none of {len(training.labels)} images to train on")
@@ -76,30 +81,44 @@ def load_data(
     return Data(name, train.to(device), validation.to(device), test.to(device), checksums)
 
 
-def read_split(dataset_class: type[MNIST], data_dir: Path, train: bool) -> Split:
-    """Read the training or the test images. Raises UserError when they are not what MNIST's files hold."""
-    folder = data_dir / dataset_class.__name__ / "raw"
-    try:
-        dataset = dataset_class(data_dir, train=train)
-        images, labels = dataset.data, dataset.targets
-        assert len(labels) > 0, "no images"
-        assert images.shape == (len(labels), 28, 28), f"{len(labels)} labels for images of shape {list(images.shape)}"
-        assert labels.max() <= 9, f"a label of {labels.max()}"
-    except (AssertionError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
-    return Split(images, labels)
+def parse_split(images_file: np.ndarray, labels_file: np.ndarray) -> Split:
+    """Turn the bytes of a file of images and one of labels into a split. Raises ValueError where they are damaged."""
+    images, labels = parse_idx(images_file, dimensions=3), parse_idx(labels_file, dimensions=1)
+    if not len(labels) or images.shape != (len(labels), 28, 28):
+        raise ValueError(f"{len(labels)} labels for images of shape {list(images.shape)}")
+    if labels.max() > 9:
+        raise ValueError(f"a label of {labels.max()}")
+    return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
 
 
-def fetch(dataset_class: type[MNIST], data_dir: Path) -> None:
+def parse_idx(content: np.ndarray, dimensions: int) -> np.ndarray:
+    """Return the bytes of an IDX file in their shape; they stay where they are in memory. Raises ValueError.
+
+    The format: magic number, size of each dimension (32 bits each, big-endian), bytes. http://yann.lecun.com/exdb/mnist/
+    """
+    start = 4 * (1 + dimensions)
+    magic, *shape = content[:start].view(">i4").tolist() if len(content) >= start else [0]
+    if magic != 0x800 + dimensions or len(content) != start + math.prod(shape):
+        raise ValueError(f"{len(content)} bytes that are no IDX file of {dimensions} dimensions")
+    return content[start:].reshape(shape)
+
+
+def fetch(name: str, data_dir: Path) -> None:
     """Download (or draw) a data set beside its place; move it there once all four files are whole.
 
     Raises UserError when that fails, with both ways on.
     """
-    folder = data_dir / dataset_class.__name__ / "raw"
+    # Only here, since torchvision imports PyTorch's compiler: one second and 150 MB that a run does not need.
+    if name == "mnist":
+        from torchvision.datasets import MNIST as dataset_class
+    else:
+        from synthetic import SyntheticMNIST as dataset_class
+
+    folder = data_dir / FOLDERS[name] / "raw"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="incoming-") as incoming:
-            raw = Path(incoming) / dataset_class.__name__ / "raw"
+            raw = Path(incoming) / FOLDERS[name] / "raw"
             raw.mkdir(parents=True)
             for archive in folder.glob("*.gz"):  # put there by hand, or by another program that uses torchvision
                 shutil.copy(archive, raw)

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint import load_checkpoint, load_model
-from command_line import Parser, UserError, command
+from command_line import Parser, command
 from dataset import Split, batches, load_data, to_float
+from device import choose_device
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Evaluation:
         return torch.bincount(10 * self.labels + self.predictions, minlength=100).view(10, 10)
 
 
-def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> Evaluation:
+def evaluate(model: nn.Module, split: Split, batch_size: int = 200) -> Evaluation:
     """Run a model over a split, on the device of the split, and leave the model as it was."""
     was_training = model.training
     model.eval()
@@ -55,18 +56,6 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> Evaluatio
         logits = torch.cat([model(to_float(images)) for images, _ in batches(split, batch_size)])
     model.train(was_training)
     return Evaluation(split.labels.cpu(), logits.cpu().double())
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError."""
-    try:
-        device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
-        device = device or torch.device("cpu")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
-    return device
 
 
 def report(evaluation: Evaluation, title: str) -> str:

@@ -19,7 +19,7 @@ class EpochMetrics:
     """
 
     epoch: int  # from 1
-    learning_rate: float  # that of the epoch's last step
+    learning_rate: float  # at the epoch's end
     train_loss: float
     train_accuracy: float
     validation_loss: float

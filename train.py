@@ -13,8 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -23,10 +21,12 @@ from checkpoint import load_checkpoint, serialize, versions
 from command_line import UserError, command
 from config import TrainConfig, check_resumable, parse_arguments
 from dataset import Data, Split, batches, load_data, to_float
-from evaluate import choose_device, evaluate
+from device import choose_device, keep_freed_memory
+from evaluate import evaluate
 from files import archive, write_atomically, write_json
 from metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
 from model import DigitCNN
+from optimizer import AdamW, learning_rate_at
 
 
 class Training(NamedTuple):
@@ -34,8 +34,7 @@ class Training(NamedTuple):
 
     model: DigitCNN
     averaged_model: AveragedModel
-    optimizer: Optimizer
-    scheduler: LRScheduler
+    optimizer: AdamW
 
     def state_dict(self) -> dict[str, dict]:
         return {name: part.state_dict() for name, part in self._asdict().items()}
@@ -45,8 +44,8 @@ class Training(NamedTuple):
             part.load_state_dict(state[name])
 
 
-def build_training(config: TrainConfig, image_count: int, device: torch.device) -> Training:
-    """Return the network, its moving average, the optimizer and the learning rate's schedule, all at their start."""
+def build_training(config: TrainConfig, device: torch.device) -> Training:
+    """Return the network, the moving average of its weights, and the optimizer, all at their start."""
     torch.manual_seed(config.seed)
     model = DigitCNN().to(device)
 
@@ -56,21 +55,7 @@ def build_training(config: TrainConfig, image_count: int, device: torch.device) 
         torch._foreach_lerp_(averaged, weights, 1 - decay)
 
     averaged_model = AveragedModel(model, multi_avg_fn=update_average)
-    optimizer = AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    if config.schedule == "constant":
-        scheduler = ConstantLR(optimizer, factor=1.0)
-    else:
-        steps = config.epochs * math.ceil(image_count / config.batch_size)
-        scheduler = OneCycleLR(  # the rate is 0 after the last step, not at it
-            optimizer,
-            config.learning_rate,
-            total_steps=steps + 1,
-            pct_start=0.2,
-            anneal_strategy="linear",
-            cycle_momentum=False,
-            final_div_factor=math.inf,
-        )
-    return Training(model, averaged_model, optimizer, scheduler)
+    return Training(model, averaged_model, AdamW(model.parameters(), config.weight_decay))
 
 
 def epoch_generator(seed: int, epoch: int) -> Generator:
@@ -79,30 +64,30 @@ def epoch_generator(seed: int, epoch: int) -> Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-def train_one_epoch(
-    training: Training, split: Split, batch_size: int, augment: bool, generator: Generator
-) -> tuple[float, float]:
+def train_one_epoch(training: Training, split: Split, config: TrainConfig, epoch: int) -> tuple[float, float]:
     """Train on every image once, in random order. Return the running loss (nats per image) and accuracy (a fraction).
 
     All random draws are made at the start, on the CPU, for the epoch as a whole: they don't depend on the device.
     """
-    model, averaged_model, optimizer, scheduler = training
+    model, averaged_model, optimizer = training
     device, count = split.images.device, len(split.labels)
+    generator = epoch_generator(config.seed, epoch)
     order = torch.randperm(count, generator=generator).to(device)
-    maps = random_affine_maps(count, generator).to(device).split(batch_size) if augment else None  # (B, 2, 3) a step
+    if config.augment:
+        maps = random_affine_maps(count, generator).to(device).split(config.batch_size)  # (B, 2, 3) for each step
+    steps = math.ceil(count / config.batch_size)
     losses, correct = [], []  # of each batch, summed; they stay on the device until the epoch ends
     model.train()
-    steps = tqdm(batches(split, batch_size, order), total=math.ceil(count / batch_size), leave=False, disable=None)
-    for step, (images, labels) in enumerate(steps):
+    bar = tqdm(batches(split, config.batch_size, order), f"epoch {epoch}", steps, leave=False, disable=None)
+    for step, (images, labels) in enumerate(bar):
         images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
-        if maps:
+        if config.augment:
             images = warp(images, maps[step])
         logits = model(images)  # (B, 10)
         loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        scheduler.step()
+        progress = (epoch - 1 + (step + 1) / (steps + 1)) / config.epochs
+        optimizer.step(learning_rate_at(progress, config.learning_rate, config.schedule))
         averaged_model.update_parameters(model)
         losses.append(loss.detach() * len(labels))
         correct.append((logits.argmax(dim=1) == labels).sum())
@@ -112,8 +97,7 @@ def train_one_epoch(
 def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -> EpochMetrics:
     """Train for one epoch, then evaluate the averaged weights. Raises UserError when the loss is no longer a number."""
     started = time.perf_counter()
-    generator = epoch_generator(config.seed, epoch)
-    train_loss, train_accuracy = train_one_epoch(training, data.train, config.batch_size, config.augment, generator)
+    train_loss, train_accuracy = train_one_epoch(training, data.train, config, epoch)
     train_seconds = time.perf_counter() - started
     if not math.isfinite(train_loss):
         raise UserError(
@@ -122,7 +106,7 @@ def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -
         )
     validation = evaluate(training.averaged_model.module, data.validation)
     test = evaluate(training.averaged_model.module, data.test)
-    learning_rate = training.scheduler.get_last_lr()[0]
+    learning_rate = learning_rate_at(epoch / config.epochs, config.learning_rate, config.schedule)
     scores = (train_loss, train_accuracy, validation.loss, validation.accuracy, test.loss, test.accuracy)
     return EpochMetrics(epoch, learning_rate, *scores, train_seconds)
 
@@ -161,11 +145,12 @@ def main(argv: list[str] | None = None) -> None:
 
     device = choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
+    keep_freed_memory()
     data = load_data(config.dataset, args.data_dir, config.validation_size, device)
     image_counts = {name: len(getattr(data, name).labels) for name in ("train", "validation", "test")}
     if config.batch_size > image_counts["train"]:
         raise UserError(f"--batch-size {config.batch_size} is more than the {image_counts['train']} training images")
-    training = build_training(config, image_counts["train"], device)
+    training = build_training(config, device)
     run = {
         "config": asdict(config),
         "dataset": {"name": data.name, "md5": data.checksums, "images": image_counts},

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-import dataset
 from command_line import UserError
 from dataset import MD5, Split, batches, load_data, to_float
+from synthetic import SyntheticMNIST
 
 
 def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
     first, second = (load_data("synthetic", data_dir, validation_size=200) for _ in range(2))
-    whole = dataset.DATASETS["synthetic"](data_dir, train=True)
+    whole = SyntheticMNIST(data_dir, train=True)
     assert torch.equal(torch.cat([first.train.images, first.validation.images]), whole.data)
     assert torch.equal(torch.cat([first.train.labels, first.validation.labels]), whole.targets)
     assert len(first.validation.labels) == 200

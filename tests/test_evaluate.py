@@ -8,7 +8,6 @@ from torch import nn
 import evaluate
 import train
 from dataset import Split, load_data
-from evaluate import choose_device
 from model import DigitCNN
 
 
@@ -55,20 +54,6 @@ def test_evaluation_runs_the_model_in_evaluation_mode(data):
     model.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
     evaluate.evaluate(model, data.test, 300)
     assert modes == [False]
-
-
-@pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1"])
-def test_device_that_is_not_there_is_refused_in_one_line(name, tmp_path, capsys):
-    arguments = ["--device", name, "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "run")]
-    assert train.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"--device {name} can't be used here" in error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_auto_chooses_a_device_that_works():
-    torch.ones(2, device=choose_device("auto")).sum()
 
 
 @pytest.fixture

@@ -49,8 +49,8 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
 
 def test_textbook_epoch_is_the_plain_loop_with_adam(data):
     config = TrainConfig(**TEXTBOOK, batch_size=64)
-    training = build_training(config, 800, torch.device("cpu"))
-    loss, accuracy = train_one_epoch(training, data.train, 64, False, epoch_generator(0, 1))
+    training = build_training(config, torch.device("cpu"))
+    loss, accuracy = train_one_epoch(training, data.train, config, epoch=1)
 
     torch.manual_seed(0)
     model = train.DigitCNN()
@@ -71,22 +71,8 @@ def test_textbook_epoch_is_the_plain_loop_with_adam(data):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
-def test_one_cycle_rises_for_a_fifth_of_the_steps_and_falls_to_zero():
-    config = TrainConfig(epochs=2, batch_size=10, learning_rate=0.01)
-    training = build_training(config, 1000, torch.device("cpu"))  # 200 steps
-    rates = []
-    for _ in range(200):
-        rates.append(training.scheduler.get_last_lr()[0])
-        training.optimizer.step()
-        training.scheduler.step()
-    assert max(rates) == pytest.approx(0.01, rel=0.02)
-    assert rates.index(max(rates)) == pytest.approx(40, abs=1)
-    assert all(rate > 0 for rate in rates)
-    assert training.scheduler.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
-
-
 def test_averaged_weights_follow_the_ramp_of_the_moving_average(data):
-    training = build_training(TrainConfig(ema_decay=0.999), 1000, torch.device("cpu"))
+    training = build_training(TrainConfig(ema_decay=0.999), torch.device("cpu"))
     expected = None
     for update in range(30):
         with torch.no_grad():
@@ -102,9 +88,10 @@ def test_augmentation_changes_the_images_but_not_their_labels(data):
     seen = []
 
     def epoch(augment):
-        training = build_training(TrainConfig(batch_size=800), 800, torch.device("cpu"))
+        config = TrainConfig(batch_size=800, augment=augment)
+        training = build_training(config, torch.device("cpu"))
         training.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        return train_one_epoch(training, data.train, 800, augment, epoch_generator(0, 1))
+        return train_one_epoch(training, data.train, config, epoch=1)
 
     (plain_loss, _), (augmented_loss, _) = epoch(False), epoch(True)
     assert (seen[0] != seen[1]).flatten(1).any(dim=1).all()

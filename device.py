@@ -1,0 +1,33 @@
+"""The device that a run computes on."""
+
+import contextlib
+import ctypes
+
+import torch
+
+from command_line import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError."""
+    try:
+        device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
+        device = device or torch.device("cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
+    return device
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what a training step frees for the next step, instead of giving it back to the system.
+
+    Getting it back costs a page fault for each 4 KiB, a seventh of the time of a step on a CPU. Does nothing where the
+    C library is not glibc.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(m_trim_threshold, 512 * 2**20)
+        mallopt(m_mmap_threshold, 32 * 2**20)

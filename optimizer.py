@@ -1,0 +1,63 @@
+"""Adam with decoupled weight decay, and the learning rate's course over a run."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+
+class AdamW:
+    """PyTorch's own fused AdamW (https://arxiv.org/abs/1711.05101; with weight_decay 0 it is Adam), called directly.
+
+    `torch.optim.AdamW` computes the same bits. But its class imports PyTorch's compiler, which no run of this network
+    uses: that is a second at every start, half a second at every end, 150 MB, and 0.2 ms in each step of 6 ms.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float = 0.0) -> None:
+        self.parameters = list(parameters)
+        self.weight_decay = weight_decay
+        self.mean = [torch.zeros_like(p) for p in self.parameters]  # of the gradient: the first moment
+        self.square = [torch.zeros_like(p) for p in self.parameters]  # of its elements: the second moment
+        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Update the parameters from their gradients, and forget the gradients."""
+        gradients = [p.grad for p in self.parameters]
+        adamw(
+            self.parameters,
+            gradients,
+            self.mean,
+            self.square,
+            [],
+            self.steps,
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
+            weight_decay=self.weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        return {"mean": self.mean, "square": self.square, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        for name, tensors in self.state_dict().items():
+            for tensor, saved in zip(tensors, state[name], strict=True):
+                tensor.copy_(saved)
+
+
+def learning_rate_at(progress: float, peak: float, schedule: str = "one-cycle", warm_up: float = 0.2) -> float:
+    """Return the learning rate when that fraction of all steps, from 0 to 1, is done.
+
+    One-cycle rises in a line to its peak over the warm-up, then falls in a line to 0 (https://arxiv.org/abs/1708.07120).
+    """
+    if schedule == "constant":
+        return peak
+    return peak * min(progress / warm_up, (1 - progress) / (1 - warm_up))
