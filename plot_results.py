@@ -71,8 +71,11 @@ def results_markdown(configs: list[dict], histories: list[list[EpochMetrics]]) -
     )
 
 
-def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> bytes:
-    """Draw loss and accuracy of all splits over the epochs, with bands of one standard deviation. Returns a PNG."""
+def draw_curves(title: str, histories: list[list[EpochMetrics]], description: str = "") -> bytes:
+    """Draw loss and accuracy of all splits over the epochs, with bands of one standard deviation.
+
+    Returns a PNG that carries the description as text, so that a picture can be held against its table.
+    """
     figure = Figure(figsize=(6, 8), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=11, wrap=True)
     loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
@@ -85,12 +88,12 @@ def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> bytes:
     draw_panel(loss_axes, histories, "loss")
     draw_panel(accuracy_axes, histories, "accuracy")
 
-    low, high = accuracy_axes.get_ylim()
-    ticks = [tick for tick in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1.0) if low <= tick <= max(high, 1)]
-    accuracy_axes.set_yticks(ticks, [f"{tick:.1%}" for tick in ticks])
+    set_ticks(loss_axes, [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], "{:g}")
+    set_ticks(accuracy_axes, [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1], "{:.1%}")
+    loss_axes.legend(fontsize=11)
     accuracy_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
+    figure.savefig(png, format="png", metadata={"Software": None, "Description": description})
     return png.getvalue()
 
 
@@ -105,7 +108,14 @@ def draw_panel(axes: Axes, histories: list[list[EpochMetrics]], quantity: str) -
             deviation = values.std(axis=0, ddof=1)
             axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.25, linewidth=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=11)
+
+
+def set_ticks(axes: Axes, values: list[float], text: str) -> None:
+    """Label those values that lie within the axis."""
+    low, high = axes.get_ylim()
+    inside = [value for value in values if low <= value <= high]
+    axes.set_yticks(inside, [text.format(value) for value in inside])
+    axes.minorticks_off()
 
 
 @command
@@ -123,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"runs of different data sets or numbers of epochs have no mean ({runs})")
     markdown = results_markdown(configs, histories)
     write_atomically(args.output_dir / "results.md", markdown)
-    write_atomically(args.output_dir / "curves.png", draw_curves(describe(configs, histories), histories))
+    write_atomically(args.output_dir / "curves.png", draw_curves(describe(configs, histories), histories, markdown))
     print(f"{markdown}\nWritten: {args.output_dir / 'results.md'}, {args.output_dir / 'curves.png'}")
 
 

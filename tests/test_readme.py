@@ -1,0 +1,31 @@
+import pytest
+from conftest import REPOSITORY
+from PIL import Image
+
+import plot_results
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("folder", "runs"), [("results", "default"), ("results/textbook", "textbook")])
+def test_tables_and_curves_are_those_of_the_committed_runs(folder, runs, tmp_path):
+    folders = sorted(str(path) for path in (REPOSITORY / "results" / runs).glob("seed-*"))
+    assert plot_results.main([*folders, "--output-dir", str(tmp_path)]) == 0
+    text = (tmp_path / "results.md").read_text()
+    assert (REPOSITORY / folder / "results.md").read_text() == text
+    assert text in README
+    assert f"{folder}/curves.png" in README
+    with Image.open(REPOSITORY / folder / "curves.png") as picture:
+        assert picture.text["Description"] == text
+
+
+def test_readme_names_every_flag_and_every_script():
+    from config import parse_arguments
+
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    for script in REPOSITORY.glob("*.py"):
+        assert f"`{script.name}`" in README, script.name
+    for line in (REPOSITORY / "config.py").read_text().splitlines():
+        if 'add("--' in line:
+            assert f"`{line.split(chr(34))[1]}" in README, line
