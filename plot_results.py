@@ -48,7 +48,8 @@ def describe(configs: list[dict], histories: list[list[EpochMetrics]]) -> str:
     if len(configs) > 1:
         seeds = ", ".join(str(seed) for seed in sorted(config["seed"] for config in configs))
         runs = f"mean ± standard deviation of {len(configs)} runs (seeds {seeds})"
-    return f"{configs[0]['dataset']}, {len(histories[0])} epochs, {runs}"
+    count = len(histories[0])
+    return f"{configs[0]['dataset']}, {count} epoch{'s' * (count > 1)}, {runs}"
 
 
 def results_table(histories: list[list[EpochMetrics]]) -> str:
