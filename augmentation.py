@@ -18,7 +18,6 @@ def random_affine_maps(
     shear_degrees: float = MAX_SHEAR_DEGREES,
     scale_change: float = MAX_SCALE_CHANGE,
     shift_pixels: float = MAX_SHIFT_PIXELS,
-    image_size: int = 28,
 ) -> Tensor:
     """Draw one affine map for each of count images, every amount uniform within plus or minus its limit.
 
@@ -30,7 +29,7 @@ def random_affine_maps(
     angle, shear, width, height, shift_x, shift_y = draws.unbind(dim=1)
     cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), shear.deg2rad().tan()
     width, height = 1 + width, 1 + height
-    half = image_size / 2  # pixels for each unit of affine_grid's coordinates
+    half = 28 / 2  # pixels for each unit of affine_grid's coordinates
     # Read from right to left, x' = rotation @ shear @ scale^-1 @ x + shift:
     row_x = torch.stack([cos / width, (cos * slant - sin) / height, shift_x / half], dim=1)
     row_y = torch.stack([sin / width, (sin * slant + cos) / height, shift_y / half], dim=1)

@@ -4,15 +4,18 @@ import importlib.metadata
 import io
 import platform
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from command_line import UserError
+from config import TrainConfig
+from metrics import EpochMetrics
 from model import DigitCNN
 
-KEYS = {"config", "dataset", "epoch", "model", "averaged_model", "optimizer", "history", "versions"}
+KEYS = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "scheduler", "history", "versions"}
 
 
 def serialize(checkpoint: dict) -> bytes:
@@ -26,27 +29,29 @@ def serialize(checkpoint: dict) -> bytes:
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint onto the CPU; nothing in the file is executed. Raises UserError if it can't be used."""
     try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums
+        assert damaged is None, f"wrong checksum of {damaged}"
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        assert set(checkpoint) == KEYS, "its entries are not those of this version"
+        TrainConfig(**checkpoint["config"])
+        assert [EpochMetrics(**epoch).epoch for epoch in checkpoint["history"]][-1] == checkpoint["epoch"]
+        for weights in ("model", "averaged_model"):
+            DigitCNN().load_state_dict(checkpoint[weights])
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: train first (python train.py)") from error
     except OSError as error:
         raise UserError(f"can't read the checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
-        raise UserError(f"{path} is no checkpoint of train.py, or damaged ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or set(checkpoint) != KEYS:
-        raise UserError(f"{path} is no checkpoint of this version of train.py")
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is no checkpoint of this version of train.py, or damaged ({reason[:100]})") from error
     return checkpoint
 
 
 def load_model(checkpoint: dict, device: torch.device) -> DigitCNN:
-    """Return the network of a checkpoint with its averaged weights, on the device. Raises UserError."""
+    """Return the network of a checkpoint with its averaged weights, on the device, for evaluation."""
     model = DigitCNN()
-    prefix = "module."  # AveragedModel's name for the network that it wraps
-    weights = {name.removeprefix(prefix): w for name, w in checkpoint["averaged_model"].items() if prefix in name}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError("the checkpoint is of another network") from error
+    model.load_state_dict(checkpoint["averaged_model"])
     return model.to(device).eval()
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,23 +36,31 @@ def number(kind: type, minimum: float, maximum: float = sys.float_info.max) -> C
     return parse
 
 
-def command(main: Callable) -> Callable:
+def command(interrupted: str = "interrupted") -> Callable[[Callable], Callable]:
     """Decorate a script's `main(argv=None)` so that it returns the exit code.
 
-    0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130: interrupted by Ctrl-C.
+    0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130: interrupted by Ctrl-C, told
+    in the line given here.
     """
 
-    @functools.wraps(main)
-    def run(argv: list[str] | None = None) -> int:
-        name = Path(sys.modules[main.__module__].__file__).name
-        try:
-            main(argv)
-        except UserError as error:
-            print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt as interrupt:
-            print(f"\n{name}: interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
-            return 130
-        return 0
+    def decorate(main: Callable) -> Callable:
+        @functools.wraps(main)
+        def run(argv: list[str] | None = None) -> int:
+            name = Path(sys.modules[main.__module__].__file__).name
+            try:
+                main(argv)
+                sys.stdout.flush()
+            except UserError as error:
+                print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt:
+                newline = "\n" if sys.stderr.isatty() else ""  # below the ^C and the progress bar
+                print(f"{newline}{name}: {interrupted}", file=sys.stderr)
+                return 130
+            except BrokenPipeError:  # the reader has seen enough, as in `python evaluate.py ... | head -2`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
-    return run
+        return run
+
+    return decorate

@@ -18,6 +18,7 @@ class TrainConfig:
     schedule: str = "one-cycle"  # https://arxiv.org/abs/1708.07120, linear: up for 20% of the steps, then down to 0
     ema_decay: float = 0.999  # of the exponential moving average of the weights; 0 turns it off
     augment: bool = True
+    amp: bool = False  # automatic mixed precision: the network computes in bfloat16 while it trains
     seed: int = 0
     validation_size: int = 5000
     dataset: str = "mnist"
@@ -39,6 +40,11 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--schedule", choices=["one-cycle", "constant"], help=f"of the learning rate (default: {default.schedule})")
     add("--ema-decay", type=number(float, 0, 0.999999), help=f"of the averaged weights (default: {default.ema_decay})")
     add("--augment", action=BooleanOptionalAction, help="random affine maps of the training images (default: on)")
+    add(
+        "--amp",
+        action=BooleanOptionalAction,
+        help="bfloat16 in training, for CPUs with AVX512-BF16 and GPUs (default: off)",
+    )
     add("--seed", type=number(int, 0, 2**63 - 1), help=f"of weights, order, augmentation (default: {default.seed})")
     add("--validation-size", type=size, help=f"training images held out (default: {default.validation_size})")
     add("--dataset", choices=["mnist", "synthetic"], help=f"synthetic: drawn from fonts (default: {default.dataset})")

@@ -1,9 +1,10 @@
 """MNIST as three splits of tensors: training, validation and test images, checked byte for byte."""
 
+import gzip
 import hashlib
 import math
-import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from command_line import UserError
+from files import write_atomically
 
 FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
 
@@ -104,32 +106,38 @@ def parse_idx(content: np.ndarray, dimensions: int) -> np.ndarray:
 
 
 def fetch(name: str, data_dir: Path) -> None:
-    """Download (or draw) a data set beside its place; move it there once all four files are whole.
+    """Unpack the archives that lie in the folder of a data set; if files are missing still, download or draw them.
 
-    Raises UserError when that fails, with both ways on.
+    They are made beside their place and moved there once all four are whole. Raises UserError when that fails.
     """
-    # Only here, since torchvision imports PyTorch's compiler: one second and 150 MB that a run does not need.
-    if name == "mnist":
-        from torchvision.datasets import MNIST as dataset_class
-    else:
-        from synthetic import SyntheticMNIST as dataset_class
-
     folder = data_dir / FOLDERS[name] / "raw"
     try:
+        for file in MD5:
+            archive = folder / f"{file}.gz"
+            if archive.is_file() and not (folder / file).is_file():
+                write_atomically(folder / file, gzip.decompress(archive.read_bytes()))
+        if all((folder / file).is_file() for file in MD5):
+            return
+
+        # Only here, since torchvision imports PyTorch's compiler, which takes longer than all the rest.
+        if name == "mnist":
+            from torchvision.datasets import MNIST as dataset_class
+        else:
+            from synthetic import SyntheticMNIST as dataset_class
+
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="incoming-") as incoming:
-            raw = Path(incoming) / FOLDERS[name] / "raw"
-            raw.mkdir(parents=True)
-            for archive in folder.glob("*.gz"):  # put there by hand, or by another program that uses torchvision
-                shutil.copy(archive, raw)
             dataset_class(incoming, download=True)
             for file in MD5:
-                (raw / file).replace(folder / file)
-    except (OSError, EOFError, RuntimeError) as error:
-        raise UserError(
-            f"can't get the data set into {folder} ({error}): put the four files of MNIST there ({', '.join(MD5)}; "
-            "unpacked or .gz), or train on digits drawn from fonts with --dataset synthetic"
-        ) from error
+                (Path(incoming) / FOLDERS[name] / "raw" / file).replace(folder / file)
+    except (OSError, EOFError, RuntimeError, zlib.error) as error:
+        ways_on = "choose another --data-dir"
+        if name == "mnist":
+            ways_on = (
+                f"put its four files there ({', '.join(MD5)}; unpacked or .gz), "
+                "or train on digits drawn from fonts with train.py --dataset synthetic"
+            )
+        raise UserError(f"can't get the data set {name} into {folder} ({error}): {ways_on}") from error
 
 
 def to_float(images: Tensor) -> Tensor:

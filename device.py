@@ -11,11 +11,14 @@ from command_line import UserError
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError."""
     try:
-        device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
-        device = device or torch.device("cpu")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        if name == "auto":
+            has_accelerator = torch.accelerator.is_available()
+            device = torch.accelerator.current_accelerator() if has_accelerator else torch.device("cpu")
+        else:
+            device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # each backend has its own kind
+        reason = str(error).splitlines()[0].split(". ")[0][:100]
         raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
     return device
 

@@ -74,7 +74,7 @@ def report(evaluation: Evaluation, title: str) -> str:
     return "\n".join(lines)
 
 
-@command
+@command()
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run")

@@ -31,6 +31,17 @@ def write_json(path: Path, value: dict) -> None:
     write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> dict:
+    """Read what write_json wrote. Raises UserError when it can't be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read {path}: {error}") from error
+    return value
+
+
 def archive(folder: Path, names: list[str]) -> Path | None:
     """Move those files of folder that exist to folder/archive/<time>/; return that, or None. Raises UserError."""
     existing = [folder / name for name in names if (folder / name).exists()]

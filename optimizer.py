@@ -22,7 +22,7 @@ class AdamW:
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradients, and forget the gradients."""
         gradients = [p.grad for p in self.parameters]
         adamw(
@@ -53,11 +53,14 @@ class AdamW:
                 tensor.copy_(saved)
 
 
-def learning_rate_at(progress: float, peak: float, schedule: str = "one-cycle", warm_up: float = 0.2) -> float:
-    """Return the learning rate when that fraction of all steps, from 0 to 1, is done.
+WARM_UP = 0.2  # the fraction of a one-cycle run in which the learning rate rises
+
+
+def learning_rate_at(progress: float, peak: float, schedule: str = "one-cycle") -> float:
+    """Return the learning rate when that fraction of the run, from 0 to 1, is done.
 
     One-cycle rises in a line to its peak over the warm-up, then falls in a line to 0 (https://arxiv.org/abs/1708.07120).
     """
     if schedule == "constant":
         return peak
-    return peak * min(progress / warm_up, (1 - progress) / (1 - warm_up))
+    return peak * min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))

@@ -4,7 +4,7 @@ python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
 import io
-import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from command_line import Parser, UserError, command
-from files import write_atomically
+from config import TrainConfig
+from files import read_json, write_atomically
 from metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
 
 # (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
@@ -24,16 +25,28 @@ CURVES = [
 ]
 
 
-def read_run(folder: Path) -> tuple[dict, list[EpochMetrics]]:
-    """Return the config of a run and its metrics. Raises UserError when the folder holds no run."""
+def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
+    """Return the recipe of a run and its metrics. Raises UserError when the folder holds no run."""
     history = read_metrics(folder / "metrics.csv")
     try:
-        config = json.loads((folder / "run.json").read_text())["config"]
-        return {"dataset": str(config["dataset"]), "seed": int(config["seed"])}, history
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"can't read {folder / 'run.json'}, which train.py wrote beside metrics.csv: {error}"
-        ) from error
+        return TrainConfig(**read_json(folder / "run.json")["config"]), history
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'run.json'} is not what this version of train.py writes ({error})") from error
+
+
+def check_comparable(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> None:
+    """Raise UserError when the runs differ in more than their seeds, or when one is there twice."""
+    differing = [
+        field.name
+        for field in fields(TrainConfig)
+        if field.name != "seed" and len({getattr(config, field.name) for config in configs}) > 1
+    ]
+    if len({len(history) for history in histories}) > 1:
+        differing.append("epochs done")
+    if differing:
+        raise UserError(f"the runs differ in {', '.join(differing)}: a mean wants runs that differ in seed only")
+    if len({config.seed for config in configs}) < len(configs):
+        raise UserError("the same seed is there twice: a mean wants each run once")
 
 
 def summarize(field: str, values: list[float]) -> str:
@@ -42,14 +55,15 @@ def summarize(field: str, values: list[float]) -> str:
     return f"{text} ± {format_value(field, float(np.std(values, ddof=1)))}" if len(values) > 1 else text
 
 
-def describe(configs: list[dict], histories: list[list[EpochMetrics]]) -> str:
+def describe(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> str:
     """Say in one line what the numbers are of."""
-    runs = f"seed {configs[0]['seed']}"
+    runs = f"seed {configs[0].seed}"
     if len(configs) > 1:
-        seeds = ", ".join(str(seed) for seed in sorted(config["seed"] for config in configs))
+        seeds = ", ".join(str(config.seed) for config in configs)
         runs = f"mean ± standard deviation of {len(configs)} runs (seeds {seeds})"
-    count = len(histories[0])
-    return f"{configs[0]['dataset']}, {count} epoch{'s' * (count > 1)}, {runs}"
+    planned, done = configs[0].epochs, len(histories[0])
+    epochs = f"{planned} epoch{'s' * (planned > 1)}"
+    return f"{configs[0].dataset}, {epochs if done == planned else f'{done} of {epochs}'}, {runs}"
 
 
 def results_table(histories: list[list[EpochMetrics]]) -> str:
@@ -61,7 +75,7 @@ def results_table(histories: list[list[EpochMetrics]]) -> str:
     return "\n".join(rows)
 
 
-def results_markdown(configs: list[dict], histories: list[list[EpochMetrics]]) -> str:
+def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> str:
     """Return results.md: what it is of, the table, and the result of best.pt."""
     best = [best_epoch(history) for history in histories]
     accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
@@ -89,7 +103,7 @@ def draw_curves(title: str, histories: list[list[EpochMetrics]], description: st
     draw_panel(loss_axes, histories, "loss")
     draw_panel(accuracy_axes, histories, "accuracy")
 
-    set_ticks(loss_axes, [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], "{:g}")
+    set_ticks(loss_axes, [digit * 10.0**power for power in range(-7, 2) for digit in (1, 2, 5)], "{:g}")
     set_ticks(accuracy_axes, [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1], "{:.1%}")
     loss_axes.legend(fontsize=11)
     accuracy_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -119,7 +133,7 @@ def set_ticks(axes: Axes, values: list[float], text: str) -> None:
     axes.minorticks_off()
 
 
-@command
+@command()
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="folders of runs (default: checkpoints)")
@@ -127,11 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     configs, histories = zip(*map(read_run, args.runs or [Path("checkpoints")]), strict=True)
-    if len({config["dataset"] for config in configs}) > 1 or len({len(history) for history in histories}) > 1:
-        runs = "; ".join(
-            f"{run}: {c['dataset']}, {len(h)} epochs" for run, c, h in zip(args.runs, configs, histories, strict=True)
-        )
-        raise UserError(f"runs of different data sets or numbers of epochs have no mean ({runs})")
+    check_comparable(configs, histories)
     markdown = results_markdown(configs, histories)
     write_atomically(args.output_dir / "results.md", markdown)
     write_atomically(args.output_dir / "curves.png", draw_curves(describe(configs, histories), histories, markdown))

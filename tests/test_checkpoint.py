@@ -1,18 +1,27 @@
 import pickle
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from checkpoint import KEYS, load_checkpoint, load_model, serialize
 from command_line import UserError
+from config import TrainConfig
+from metrics import EpochMetrics
 from model import DigitCNN
 
 
 @pytest.fixture
 def checkpoint() -> dict:
     weights = DigitCNN().state_dict()
-    averaged = {"n_averaged": torch.tensor(3), **{f"module.{name}": w + 1 for name, w in weights.items()}}
-    return {**dict.fromkeys(KEYS, {}), "epoch": 3, "model": weights, "averaged_model": averaged}
+    return {
+        **dict.fromkeys(KEYS, {}),
+        "epoch": 1,
+        "config": asdict(TrainConfig()),
+        "history": [asdict(EpochMetrics(1, *[0.5] * 8))],
+        "model": weights,
+        "averaged_model": {name: w + 1 for name, w in weights.items()},
+    }
 
 
 def test_round_trip_is_bitwise(checkpoint, tmp_path):
@@ -26,7 +35,7 @@ def test_round_trip_is_bitwise(checkpoint, tmp_path):
 
 def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint):
     model = load_model(checkpoint, torch.device("cpu"))
-    assert torch.equal(model.fc2.bias, checkpoint["averaged_model"]["module.fc2.bias"])
+    assert torch.equal(model.fc2.bias, checkpoint["averaged_model"]["fc2.bias"])
     assert not torch.equal(model.fc2.bias, checkpoint["model"]["fc2.bias"])
 
 
@@ -43,7 +52,7 @@ class Malicious:
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     for path, save in [(tmp_path / "zip.pt", torch.save), (tmp_path / "plain.pt", save_pickle)]:
         save({"model": Malicious(tmp_path / "owned")}, path)
-        with pytest.raises(UserError, match="is no checkpoint of train.py"):
+        with pytest.raises(UserError, match="is no checkpoint of this version of train.py"):
             load_checkpoint(path)
     assert not (tmp_path / "owned").exists()
 
@@ -55,7 +64,7 @@ def save_pickle(value, path):
 @pytest.mark.parametrize("length", [0, 1, 1000, -1])
 def test_truncated_checkpoint_is_refused(checkpoint, tmp_path, length):
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint)[:length])
-    with pytest.raises(UserError, match="is no checkpoint of train.py, or damaged"):
+    with pytest.raises(UserError, match="is no checkpoint of this version of train.py, or damaged"):
         load_checkpoint(tmp_path / "last.pt")
 
 
@@ -65,11 +74,30 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
     with pytest.raises(UserError, match="can't read the checkpoint .*: Is a directory"):
         load_checkpoint(tmp_path)
     torch.save(DigitCNN().state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="is no checkpoint of this version"):
+    with pytest.raises(UserError, match="is no checkpoint of this version of train.py"):
         load_checkpoint(tmp_path / "weights.pt")
 
 
-def test_checkpoint_of_another_network_is_refused(checkpoint):
-    checkpoint["averaged_model"]["module.fc2.bias"] = torch.zeros(11)
-    with pytest.raises(UserError, match="of another network"):
-        load_model(checkpoint, torch.device("cpu"))
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("averaged_model", {"fc2.bias": torch.zeros(11)}),
+        ("model", {"fc3.bias": torch.zeros(1)}),
+        ("config", {"momentum": 0.9}),
+    ],
+    ids=["another size", "another layer", "another setting"],
+)
+def test_checkpoint_of_another_network_or_version_is_refused(checkpoint, tmp_path, part, change):
+    checkpoint[part] = {**checkpoint[part], **change}
+    (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
+    with pytest.raises(UserError, match="no checkpoint of this version of train.py"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_flipped_bit_in_a_weight_is_found(checkpoint, tmp_path):
+    content = bytearray(serialize(checkpoint))
+    weight = content.index(checkpoint["model"]["fc1.weight"].numpy().tobytes())
+    content[weight + 1234] ^= 1
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(UserError, match="wrong checksum"):
+        load_checkpoint(tmp_path / "last.pt")

@@ -7,7 +7,7 @@ import train
 from device import choose_device, keep_freed_memory
 
 
-@pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1"])
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1", "meta", "hpu", "xla"])
 def test_device_that_is_not_there_is_refused_in_one_line(name, tmp_path, capsys):
     arguments = ["--device", name, "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "run")]
     assert train.main(arguments) == 2

@@ -1,8 +1,11 @@
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from torch import nn
 
 import evaluate
@@ -95,16 +98,35 @@ def test_report_has_accuracy_loss_and_a_row_for_each_digit(run, data_dir, capsys
     assert [sum(row) for row in counts] == test.labels.bincount(minlength=10).tolist()
 
 
-def test_pictures_are_written(run, data_dir, tmp_path, capsys):
+def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
+    import numpy as np
     from PIL import Image
 
-    arguments = ["--data-dir", str(data_dir), "--pictures", str(tmp_path / "pictures")]
-    assert evaluate.main([str(run / "best.pt"), *arguments]) == 0
-    for name in ("confusion_matrix.png", "mistakes.png"):
-        with Image.open(tmp_path / "pictures" / name) as picture:
-            colors = picture.convert("RGB").getcolors(maxcolors=1 << 24)
-            assert min(picture.size) > 500
-            assert len(colors) > 50  # it is no empty panel
+    from pictures import draw_confusion_matrix, draw_mistakes
+
+    labels = torch.arange(10).repeat(3)
+    logits = torch.nn.functional.one_hot(labels, 10).double() * 9
+    logits[[3, 14]] = logits[[5, 16]]  # a 3 read as 5, a 4 read as 6
+    evaluation = evaluate.Evaluation(labels, logits)
+    images = torch.full((30, 28, 28), 255, dtype=torch.uint8)  # all ink: a black square for each mistake
+    draw_confusion_matrix(tmp_path / "confusion_matrix.png", evaluation, "title")
+    draw_mistakes(tmp_path / "mistakes.png", images, evaluation, "title")
+
+    with Image.open(tmp_path / "confusion_matrix.png") as picture:
+        red, _, blue = np.asarray(picture.convert("RGB")).astype(int).reshape(-1, 3).T
+        assert ((red - blue) > 100).mean() == pytest.approx(0.02 * 0.8, rel=0.3)  # 2 orange cells of 100
+    with Image.open(tmp_path / "mistakes.png") as picture:
+        black = np.asarray(picture.convert("L")) == 0
+        columns = (black.sum(axis=0) > 100).nonzero()[0]
+        assert (np.diff(columns) > 1).sum() + 1 == 2  # two squares side by side
+
+
+def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
+    command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
 
 
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import REPOSITORY
 
 from command_line import UserError
 from metrics import COLUMNS, EpochMetrics, best_epoch, epoch_row, read_metrics, table_heading, write_metrics
@@ -91,4 +92,4 @@ def test_missing_metrics_say_to_train_first(tmp_path):
 
 def test_neither_metrics_nor_plot_results_imports_torch():
     code = "import sys, metrics, plot_results; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

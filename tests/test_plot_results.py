@@ -1,19 +1,23 @@
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 
 import plot_results
+from config import TrainConfig
 from metrics import EpochMetrics, write_metrics
 
 
-def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99)):
+def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99), epochs=2):
     history = [
         EpochMetrics(i + 1, 1e-3, 0.1, 0.97, 0.05 / (i + 1), 0.98 + i / 100, 0.04, accuracy, 3.0)
         for i, accuracy in enumerate(test_accuracies)
     ]
     write_metrics(folder / "metrics.csv", history)
-    (folder / "run.json").write_text(json.dumps({"config": {"dataset": dataset, "seed": seed}}))
+    (folder / "run.json").write_text(
+        json.dumps({"config": asdict(TrainConfig(epochs=epochs, dataset=dataset, seed=seed))})
+    )
     return str(folder)
 
 
@@ -51,16 +55,29 @@ def test_curves_are_drawn_and_the_same_every_time(tmp_path):
     assert pictures[0].startswith(b"\x89PNG")
 
 
+def test_unfinished_run_says_how_far_it_is(tmp_path):
+    run = write_run(tmp_path / "run", epochs=10)
+    assert plot_results.main([run, "--output-dir", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "results.md").read_text().startswith("mnist, 2 of 10 epochs, seed 0\n")
+
+
 def test_runs_that_have_no_mean_are_refused(tmp_path, capsys):
-    mnist, synthetic = write_run(tmp_path / "a"), write_run(tmp_path / "b", dataset="synthetic")
-    longer = write_run(tmp_path / "c", test_accuracies=(0.9, 0.9, 0.9))
-    for other in (synthetic, longer):
-        assert plot_results.main([mnist, other, "--output-dir", str(tmp_path / "out")]) == 2
-        assert "runs of different data sets or numbers of epochs have no mean" in capsys.readouterr().err
+    run = write_run(tmp_path / "run")
+    others = {
+        "the runs differ in dataset": write_run(tmp_path / "synthetic", 1, dataset="synthetic"),
+        "the runs differ in epochs done": write_run(tmp_path / "stopped", 1, test_accuracies=(0.9,)),
+        "the runs differ in epochs, epochs done": write_run(
+            tmp_path / "longer", 1, test_accuracies=(0.9,) * 3, epochs=3
+        ),
+        "the same seed is there twice": run,
+    }
+    for message, other in others.items():
+        assert plot_results.main([run, other, "--output-dir", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"config": {}}'])
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"config": {"speed": 1}}'])
 def test_folder_without_a_run_is_one_line(tmp_path, capsys, content):
     run = write_run(tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()
@@ -68,5 +85,5 @@ def test_folder_without_a_run_is_one_line(tmp_path, capsys, content):
         (tmp_path / "run" / "run.json").write_text(content)
     assert plot_results.main([run, "--output-dir", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "run.json, which train.py wrote beside metrics.csv" in error
+    assert "run.json" in error
     assert error.count("\n") == 1

@@ -50,7 +50,7 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
 def test_textbook_epoch_is_the_plain_loop_with_adam(data):
     config = TrainConfig(**TEXTBOOK, batch_size=64)
     training = build_training(config, torch.device("cpu"))
-    loss, accuracy = train_one_epoch(training, data.train, config, epoch=1)
+    loss, accuracy, _ = train_one_epoch(training, data.train, config, epoch=1)
 
     torch.manual_seed(0)
     model = train.DigitCNN()
@@ -67,21 +67,37 @@ def test_textbook_epoch_is_the_plain_loop_with_adam(data):
         correct += (logits.argmax(1) == labels).sum().item()
     assert loss == pytest.approx(total / 800, rel=1e-5)
     assert accuracy == correct / 800
-    for ours, plain in zip(training.averaged_model.module.parameters(), model.parameters(), strict=True):
+    for ours, plain in zip(training.averaged_model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
 
 
-def test_averaged_weights_follow_the_ramp_of_the_moving_average(data):
-    training = build_training(TrainConfig(ema_decay=0.999), torch.device("cpu"))
-    expected = None
-    for update in range(30):
-        with torch.no_grad():
-            training.model.fc2.bias.normal_()
-        training.averaged_model.update_parameters(training.model)
-        decay = 0 if update == 0 else min(0.999, (1 + update) / (10 + update))
-        value = training.model.fc2.bias.detach().clone()
-        expected = value if expected is None else decay * expected + (1 - decay) * value
-    torch.testing.assert_close(training.averaged_model.module.fc2.bias.detach(), expected)
+def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch):
+    config = TrainConfig(batch_size=40, ema_decay=0.6)
+    training = build_training(config, torch.device("cpu"))
+    expected, steps = training.model.fc2.bias.detach().clone(), 0
+    step = training.optimizer.step
+
+    def step_and_average(learning_rate):
+        nonlocal expected, steps
+        step(learning_rate)
+        decay = min(0.6, (1 + steps) / (10 + steps))
+        expected, steps = decay * expected + (1 - decay) * training.model.fc2.bias.detach(), steps + 1
+
+    monkeypatch.setattr(training.optimizer, "step", step_and_average)
+    for epoch in (1, 2):
+        train_one_epoch(training, data.train, config, epoch)
+    assert steps == 40
+    torch.testing.assert_close(training.averaged_model.fc2.bias.detach(), expected)
+
+
+def test_learning_rate_runs_through_its_schedule_in_equal_steps(data, monkeypatch):
+    config, rates = TrainConfig(epochs=4, batch_size=80, learning_rate=1.0), []
+    training = build_training(config, torch.device("cpu"))
+    monkeypatch.setattr(training.optimizer, "step", rates.append)
+    last_rates = [train_one_epoch(training, data.train, config, epoch)[2] for epoch in (1, 2, 3, 4)]
+    assert rates[:8] == pytest.approx([(step + 0.5) / 8 for step in range(8)])  # a fifth of 40 steps
+    assert rates[8:] == pytest.approx([(31.5 - step) / 32 for step in range(32)])
+    assert last_rates == rates[9::10]
 
 
 def test_augmentation_changes_the_images_but_not_their_labels(data):
@@ -93,7 +109,7 @@ def test_augmentation_changes_the_images_but_not_their_labels(data):
         training.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         return train_one_epoch(training, data.train, config, epoch=1)
 
-    (plain_loss, _), (augmented_loss, _) = epoch(False), epoch(True)
+    (plain_loss, *_), (augmented_loss, *_) = epoch(False), epoch(True)
     assert (seen[0] != seen[1]).flatten(1).any(dim=1).all()
     # the same digit at the same place of the batch: an image is nearest to itself among all of the batch
     nearest = torch.cdist(seen[1].flatten(1), seen[0].flatten(1)).argmin(dim=1)
@@ -156,7 +172,7 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
 
     monkeypatch.setattr(train, "run_epoch", interrupt_epoch_2)
     assert train.main(flags) == 130
-    assert capsys.readouterr().err.endswith("interrupted: the same command with --resume continues the run\n")
+    assert capsys.readouterr().err == "train.py: interrupted; the same command with --resume continues the run\n"
     monkeypatch.undo()
 
     assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
@@ -176,6 +192,35 @@ def test_resuming_a_finished_run_changes_nothing(small_run, tmp_path):
 def test_resume_without_a_run_starts_one(small_run, tmp_path):
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
     assert (tmp_path / "run" / "last.pt").exists()
+
+
+def test_run_killed_before_its_first_checkpoint_resumes_with_its_own_settings(small_run, tmp_path, monkeypatch):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run_epoch", die)
+    assert train.main([*small_run, "--textbook", "--epochs", "1", "--seed", "3"]) == 130
+    monkeypatch.undo()
+    data_flag = small_run[small_run.index("--data-dir") :]
+    assert train.main(["--resume", *data_flag]) == 0
+    config = load_checkpoint(tmp_path / "run" / "last.pt")["config"]
+    assert (config["seed"], config["schedule"], config["epochs"]) == (3, "constant", 1)
+
+
+def test_resume_without_the_best_checkpoint_is_refused(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    (tmp_path / "run" / "best.pt").unlink()
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
+    assert "best.pt is gone" in capsys.readouterr().err
+
+
+def test_resume_on_other_threads_says_that_it_may_round_differently(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**run, "threads": 99}))
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
+    assert "Other threads than before" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == 99  # which made all of its epochs
 
 
 def test_resume_with_other_settings_is_refused_with_the_differences(small_run, tmp_path, capsys):

@@ -1,0 +1,194 @@
+"""Compare the speed of train.py with that of the textbook loop, side by side; every number is measured in this run.
+
+    python benchmarks/speed.py [--data-dir data] [--output results/speed.md]
+
+Takes about ten minutes on two CPU cores. Leave the machine alone meanwhile.
+"""
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from metrics import read_metrics  # noqa: E402
+from model import DigitCNN  # noqa: E402
+
+IMAGES = 55_000  # in an epoch of either loop
+TEXTBOOK_LINE = re.compile(r"test accuracy ([\d.]+), ([\d.]+) s training, ([\d.]+) s in all")
+
+
+class Run(NamedTuple):
+    """What one process did."""
+
+    train_seconds: list[float]  # of each epoch
+    test_accuracies: list[float]  # after each epoch
+    seconds: float  # from the start of the process to its end
+    peak_megabytes: float
+
+
+def run(command: list[str], threads: int | None = None) -> tuple[str, float, float]:
+    """Run a Python script; return what it printed, its seconds from start to end, and its peak memory in MB."""
+    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        sys.exit(f"failed: {' '.join(command)}")
+    return output, seconds, usage.ru_maxrss / 1000
+
+
+def run_ours(flags: list[str], data_dir: str, threads: int | None = None) -> Run:
+    with tempfile.TemporaryDirectory() as folder:
+        _, seconds, peak = run(["train.py", "--data-dir", data_dir, "--output-dir", folder, *flags], threads)
+        history = read_metrics(Path(folder) / "metrics.csv")
+    return Run([e.train_seconds for e in history], [e.test_accuracy for e in history], seconds, peak)
+
+
+def run_textbook(flags: list[str], data_dir: str, threads: int | None = None) -> Run:
+    output, seconds, peak = run(["benchmarks/textbook.py", "--data-dir", data_dir, *flags], threads)
+    epochs = [tuple(map(float, line)) for line in TEXTBOOK_LINE.findall(output)]
+    return Run([train for _, train, _ in epochs], [accuracy for accuracy, _, _ in epochs], seconds, peak)
+
+
+def flops_per_image() -> float:
+    """Count the floating-point operations of forward and backward pass, as PyTorch's counter does."""
+    model = DigitCNN()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(128, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / 128
+
+
+def matmul_flops_per_second(size: int = 1024) -> float:
+    """Measure the machine's own rate: the best of ten float32 products of square matrices."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        for _ in range(10):
+            a @ b
+        times.append((time.perf_counter() - started) / 10)
+    return 2 * size**3 / min(times)
+
+
+def table(heading: list[str], rows: list[list[str]]) -> str:
+    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def compare_epochs(data_dir: str, repeats: int) -> str:
+    """Time an epoch of each loop, in turns, so that a busy moment of the machine hits all alike."""
+    loops = {
+        "train.py": lambda: run_ours(["--epochs", "1"], data_dir),
+        "train.py --amp": lambda: run_ours(["--epochs", "1", "--amp"], data_dir),
+        "textbook loop with RandomAffine": lambda: run_textbook(["--epochs", "1", "--affine"], data_dir),
+        "train.py --no-augment": lambda: run_ours(["--epochs", "1", "--no-augment"], data_dir),
+        "textbook loop": lambda: run_textbook(["--epochs", "1"], data_dir),
+        "textbook loop, 2 loading processes": lambda: run_textbook(["--epochs", "1", "--workers", "2"], data_dir),
+    }
+    results = {name: [] for name in loops}
+    rates = []
+    for _ in range(repeats):
+        rates.append(matmul_flops_per_second())
+        for name, loop in loops.items():
+            results[name].append(loop())
+    flops, rate = flops_per_image(), statistics.median(rates)
+    references = {"train.py": "textbook loop with RandomAffine", "train.py --amp": "textbook loop with RandomAffine",
+                  "train.py --no-augment": "textbook loop"}  # fmt: skip
+    epoch_seconds = {name: statistics.median(r.train_seconds[0] for r in runs) for name, runs in results.items()}
+    peaks = {name: statistics.median(r.peak_megabytes for r in runs) for name, runs in results.items()}
+    rows = []
+    for name in loops:
+        ratios = ["", ""]
+        if reference := references.get(name):
+            pairs = zip(results[reference], results[name], strict=True)
+            speedup = statistics.median(slow.train_seconds[0] / fast.train_seconds[0] for slow, fast in pairs)
+            ratios = [f"{speedup:.2f} x", f"{peaks[name] / peaks[reference]:.0%}"]
+        seconds = epoch_seconds[name]
+        label = f"`{name}`" if name.startswith("train") else name
+        rows.append([label, f"{seconds:.2f}", ratios[0], f"{IMAGES / seconds:,.0f}",
+                     f"{flops * IMAGES / seconds / rate:.0%}", f"{peaks[name]:.0f}", ratios[1]])  # fmt: skip
+    heading = ["One epoch of training", "seconds", "faster than its textbook loop", "images/s",
+               "share of the matrix-multiply rate", "peak memory, MB", "of the textbook loop's"]  # fmt: skip
+    return (
+        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. The network costs "
+        f"{flops / 1e6:.2f} MFLOP per training image; this machine multiplies float32 matrices "
+        f"at {rate / 1e9:.0f} GFLOP/s."
+    )
+
+
+def compare_time_to_99(data_dir: str, seeds: int) -> str:
+    """Time both from the start of the process to the end of the first epoch with 99% test accuracy."""
+    rows, seconds = [], {}
+    for name, command in {
+        "`train.py --epochs 1`": lambda seed: run_ours(["--epochs", "1", "--seed", seed], data_dir),
+        "`train.py --epochs 2`": lambda seed: run_ours(["--epochs", "2", "--seed", seed], data_dir),
+        "textbook loop until 99%": lambda seed: run_textbook(
+            ["--epochs", "30", "--until", "0.99", "--seed", seed], data_dir
+        ),
+    }.items():
+        runs = [command(str(seed)) for seed in range(seeds)]
+        seconds[name] = statistics.mean(r.seconds for r in runs)
+        accuracies = [r.test_accuracies[-1] for r in runs]
+        rows.append([name, f"{statistics.mean(len(r.train_seconds) for r in runs):.1f}", f"{seconds[name]:.1f}",
+                     f"{statistics.mean(accuracies):.2%}", f"{min(accuracies):.2%}"])  # fmt: skip
+    for row in rows:
+        row.append(f"{seconds['textbook loop until 99%'] / seconds[row[0]]:.1f} x")
+    heading = ["From process start to 99%", "epochs", "seconds", "test accuracy", "lowest", "faster"]
+    return f"{table(heading, rows)}\n\nMeans over {seeds} seeds, imports and the end of the process included."
+
+
+def measure_scaling(data_dir: str) -> str:
+    """Time an epoch at batch sizes from 32 to 4096 on 1, 2, ... all threads."""
+    threads = sorted({1, 2, os.cpu_count() or 1})
+    rows = []
+    for batch_size in (32, 64, 128, 256, 512, 1024, 2048, 4096):
+        runs = [run_ours(["--epochs", "1", "--batch-size", str(batch_size)], data_dir, n) for n in threads]
+        rows.append(
+            [str(batch_size), *(f"{r.train_seconds[0]:.2f}" for r in runs), f"{runs[-1].test_accuracies[0]:.2%}"]
+        )
+    heading = ["Batch size", *(f"{n} thread{'s' * (n > 1)}: seconds" for n in threads), "test accuracy after the epoch"]
+    return table(heading, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--output", type=Path, help="write the tables there too")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each loop (default: 5)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs to 99%% (default: 3)")
+    args = parser.parse_args()
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor())  # fmt: skip
+    parts = [f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
+             f"torch {torch.__version__}; batch size 128, {IMAGES:,} training images"]  # fmt: skip
+    for measure in (
+        lambda: compare_epochs(args.data_dir, args.repeats),
+        lambda: compare_time_to_99(args.data_dir, args.seeds),
+        lambda: measure_scaling(args.data_dir),
+    ):
+        print(parts[-1] + "\n", flush=True)
+        parts.append(measure())
+    print(parts[-1])
+    if args.output:
+        args.output.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
