@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -34,6 +35,13 @@ def number(kind: type, minimum: float, maximum: float = sys.float_info.max) -> C
         return value
 
     return parse
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process at once. To unload PyTorch takes Python another third of a second and 100 MB."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def command(interrupted: str = "interrupted") -> Callable[[Callable], Callable]:

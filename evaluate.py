@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from checkpoint import load_checkpoint, load_model
-from command_line import Parser, command
+from command_line import Parser, command, leave
 from dataset import Split, batches, load_data, to_float
 from device import choose_device
 
@@ -117,4 +117,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from augmentation import random_affine_maps, warp
 from checkpoint import load_checkpoint, serialize, versions
-from command_line import UserError, command
+from command_line import UserError, command, leave
 from config import TrainConfig, check_resumable, parse_arguments
 from dataset import Data, Split, batches, load_data, to_float
 from device import choose_device, keep_freed_memory
@@ -222,4 +222,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

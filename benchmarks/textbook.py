@@ -7,6 +7,7 @@ python benchmarks/textbook.py [--affine] [--until 0.99]
 """
 
 import argparse
+import copy
 import time
 
 import torch
@@ -66,10 +67,15 @@ def main():
     affine = [transforms.RandomAffine(10, translate=(2 / 28, 2 / 28), scale=(0.9, 1.1), shear=10)]
     training_transform = transforms.Compose((affine if args.affine else []) + normalize)
     training = datasets.MNIST(args.data_dir, train=True, download=True, transform=training_transform)
-    training = Subset(training, range(55_000))  # as many images as train.py trains on
+    # The same work as train.py's: 55,000 images to train on, and two evaluations after each epoch.
+    held_out = copy.copy(training)  # shares the images
+    held_out.transform = transforms.Compose(normalize)
+    validation = Subset(held_out, range(55_000, 60_000))
+    training = Subset(training, range(55_000))
     testing = datasets.MNIST(args.data_dir, train=False, transform=transforms.Compose(normalize))
     loading = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
     training_loader = DataLoader(training, batch_size=args.batch_size, shuffle=True, **loading)
+    validation_loader = DataLoader(validation, batch_size=1000)
     test_loader = DataLoader(testing, batch_size=1000)
 
     model = Net()
@@ -78,10 +84,12 @@ def main():
         started = time.perf_counter()
         train(model, training_loader, optimizer)
         train_seconds = time.perf_counter() - started
+        validation_accuracy = test(model, validation_loader)
         accuracy = test(model, test_loader)
         seconds = time.perf_counter() - started
         print(
-            f"epoch {epoch}: test accuracy {accuracy:.4f}, {train_seconds:.2f} s training, {seconds:.2f} s in all",
+            f"epoch {epoch}: validation accuracy {validation_accuracy:.4f}, test accuracy {accuracy:.4f}, "
+            f"{train_seconds:.2f} s training, {seconds:.2f} s with evaluations",
             flush=True,
         )
         if accuracy >= args.until:
