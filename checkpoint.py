@@ -1,17 +1,20 @@
-"""Saving and loading a checkpoint: one dict of tensors and plain Python values, whole or not at all."""
+"""The files of a run: its checkpoints, dicts of tensors and plain Python values, and run.json, how it was made."""
 
 import importlib.metadata
 import io
 import platform
 import subprocess
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from command_line import UserError
-from config import TrainConfig
+from config import TrainConfig, check_resumable
+from dataset import Data
+from files import read_json
 from metrics import EpochMetrics
 from model import DigitCNN
 
@@ -53,6 +56,36 @@ def load_model(checkpoint: dict, device: torch.device) -> DigitCNN:
     model = DigitCNN()
     model.load_state_dict(checkpoint["averaged_model"])
     return model.to(device).eval()
+
+
+def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
+    """Return the checkpoint of the run to resume, None if it has none yet, and the settings of that run.
+
+    Before its first checkpoint a run has its settings in run.json. Raises UserError where others were given.
+    """
+    checkpoint, saved = None, settings
+    if (folder / "last.pt").exists():
+        checkpoint = load_checkpoint(folder / "last.pt")
+        saved = checkpoint["config"]
+        if not (folder / "best.pt").exists():
+            raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
+    elif (folder / "run.json").exists():
+        saved = read_json(folder / "run.json")["config"]
+    check_resumable(saved, settings)
+    return checkpoint, saved
+
+
+def describe_run(config: TrainConfig, data: Data, device: torch.device) -> dict:
+    """Return the content of run.json: all that the numbers of a run may depend on."""
+    images = {name: len(getattr(data, name).labels) for name in ("train", "validation", "test")}
+    return {
+        "config": asdict(config),
+        "dataset": {"name": data.name, "md5": data.checksums, "images": images},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "seconds": 0.0,  # of all epochs, with their evaluations and saving
+    }
 
 
 def versions() -> dict[str, str]:

@@ -53,6 +53,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--data-dir", type=Path, default=Path("data"), help="where MNIST lies, or goes (default: data)")
     add("--output-dir", type=Path, default=Path("checkpoints"), help="for the files of the run (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
+    add("--cuda-graph", action="store_true", help="replay the training step as a CUDA graph (not yet run on a GPU)")
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}

@@ -6,6 +6,7 @@ python train.py --epochs 10
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator
+from torch import Generator, Tensor
 from tqdm import tqdm
 
 from augmentation import random_affine_maps, warp
-from checkpoint import load_checkpoint, serialize, versions
+from checkpoint import describe_run, find_run, serialize
 from command_line import UserError, command, leave
-from config import TrainConfig, check_resumable, parse_arguments
+from config import TrainConfig, parse_arguments
+from cuda_graph import CapturedStep
 from dataset import Data, Split, batches, load_data, to_float
 from device import choose_device, keep_freed_memory
 from evaluate import evaluate
@@ -57,53 +59,72 @@ def epoch_generator(seed: int, epoch: int) -> Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-@torch.no_grad()
-def update_average(averaged_model: DigitCNN, model: DigitCNN, decay: float) -> None:
-    """Make the averaged weights decay * averaged + (1 - decay) * weights."""
-    torch._foreach_lerp_(list(averaged_model.parameters()), list(model.parameters()), 1 - decay)
+def train_step(
+    training: Training,
+    images: Tensor,
+    labels: Tensor,
+    maps: Tensor | None,
+    learning_rate: Tensor,
+    ema_weight: Tensor,
+    amp: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Train on one batch: images, (B, 28, 28) uint8; labels, (B,); affine maps that augment them, (B, 2, 3).
+
+    Returns the batch's summed loss and its count of correct answers. Everything stays on the device.
+    """
+    model, averaged_model, optimizer = training
+    images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
+    if maps is not None:
+        images = warp(images, maps)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
+        logits = model(images)  # (B, 10)
+        loss = F.cross_entropy(logits, labels)  # in float32, with amp too
+    loss.backward()
+    optimizer.step(learning_rate)
+    with torch.no_grad():
+        for average, weight in zip(averaged_model.parameters(), model.parameters(), strict=True):
+            average.lerp_(weight, ema_weight)
+    return loss.detach() * len(labels), (logits.argmax(dim=1) == labels).sum()
 
 
-def train_one_epoch(training: Training, split: Split, config: TrainConfig, epoch: int) -> tuple[float, float, float]:
+def schedule_epoch(config: TrainConfig, epoch: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Return the learning rate and the weight of the new weights in the moving average at each step, both (steps,)."""
+    rates, ema_weights = [], []
+    for step in range((epoch - 1) * steps, epoch * steps):  # counted from the start of the run
+        progress = (step + 0.5) / (config.epochs * steps)  # at the middle of the step
+        rates.append(learning_rate_at(progress, config.learning_rate, config.schedule))
+        # The first weights are far from the last ones, so the average starts short and grows to its full length.
+        ema_weights.append(1 - min(config.ema_decay, (1 + step) / (10 + step)))
+    return torch.tensor(rates), torch.tensor(ema_weights)
+
+
+def train_one_epoch(
+    training: Training, split: Split, config: TrainConfig, epoch: int, step: Callable = train_step
+) -> tuple[float, float, float]:
     """Train on every image once, in random order.
 
     Returns the running loss (nats per image) and accuracy (a fraction), and the learning rate of the last step.
     All random draws are made at the start, on the CPU, for the epoch as a whole: they don't depend on the device.
     """
-    model, averaged_model, optimizer = training
-    device, count = split.images.device, len(split.labels)
+    device, count, batch_size = split.images.device, len(split.labels), config.batch_size
     generator = epoch_generator(config.seed, epoch)
     order = torch.randperm(count, generator=generator).to(device)
-    if config.augment:
-        maps = random_affine_maps(count, generator).to(device).split(config.batch_size)  # (B, 2, 3) for each step
-    steps = math.ceil(count / config.batch_size)
-    losses, correct = [], []  # of each batch, summed; they stay on the device until the epoch ends
-    model.train()
-    bar = tqdm(batches(split, config.batch_size, order), f"epoch {epoch}", steps, leave=False, disable=None)
-    for step, (images, labels) in enumerate(bar):
-        images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
-        if config.augment:
-            images = warp(images, maps[step])
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
-            logits = model(images)  # (B, 10)
-            loss = F.cross_entropy(logits, labels)  # in float32, with --amp too
-        loss.backward()
-
-        steps_done = (epoch - 1) * steps + step
-        progress = (steps_done + 0.5) / (config.epochs * steps)  # at the middle of this step
-        learning_rate = learning_rate_at(progress, config.learning_rate, config.schedule)
-        optimizer.step(learning_rate)
-        # The first weights are far from the last ones, so the average starts short and grows to its full length.
-        update_average(averaged_model, model, min(config.ema_decay, (1 + steps_done) / (10 + steps_done)))
-        losses.append(loss.detach() * len(labels))
-        correct.append((logits.argmax(dim=1) == labels).sum())
-    mean_loss = torch.stack(losses).cpu().double().sum().item() / count
-    return mean_loss, torch.stack(correct).sum().item() / count, learning_rate
+    steps = math.ceil(count / batch_size)
+    maps = random_affine_maps(count, generator).to(device).split(batch_size) if config.augment else [None] * steps
+    rates, ema_weights = (values.to(device) for values in schedule_epoch(config, epoch, steps))
+    results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
+    training.model.train()
+    bar = tqdm(batches(split, batch_size, order), f"epoch {epoch}", steps, leave=False, disable=None)
+    for (images, labels), *settings in zip(bar, maps, rates, ema_weights, strict=True):
+        results.append(step(training, images, labels, *settings, config.amp))
+    losses, correct = (torch.stack(values).cpu() for values in zip(*results, strict=True))
+    return losses.double().sum().item() / count, correct.sum().item() / count, rates[-1].item()
 
 
-def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -> EpochMetrics:
+def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int, step: Callable) -> EpochMetrics:
     """Train for one epoch, then evaluate the averaged weights. Raises UserError when the loss is no longer a number."""
     started = time.perf_counter()
-    train_loss, train_accuracy, learning_rate = train_one_epoch(training, data.train, config, epoch)
+    train_loss, train_accuracy, learning_rate = train_one_epoch(training, data.train, config, epoch, step)
     train_seconds = time.perf_counter() - started
     if not math.isfinite(train_loss):
         raise UserError(
@@ -117,11 +138,19 @@ def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -
     return EpochMetrics(epoch, learning_rate, *scores, train_seconds)
 
 
-def train(training: Training, data: Data, config: TrainConfig, history: list[EpochMetrics], run: dict, folder: Path):
+def train(
+    training: Training,
+    data: Data,
+    config: TrainConfig,
+    history: list[EpochMetrics],
+    run: dict,
+    folder: Path,
+    step: Callable = train_step,
+) -> None:
     """Run the epochs that are left. After each, add it to history, write the files of the run, and print its row."""
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        history.append(run_epoch(training, data, config, epoch))
+        history.append(run_epoch(training, data, config, epoch, step))
         record = {
             "epoch": epoch,
             "config": asdict(config),
@@ -141,23 +170,6 @@ def train(training: Training, data: Data, config: TrainConfig, history: list[Epo
         print(epoch_row(history[-1]), flush=True)
 
 
-def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
-    """Return the checkpoint of the run to resume, None if it has none yet, and the settings of that run.
-
-    Before its first checkpoint a run has its settings in run.json. Raises UserError where others were given.
-    """
-    checkpoint, saved = None, settings
-    if (folder / "last.pt").exists():
-        checkpoint = load_checkpoint(folder / "last.pt")
-        saved = checkpoint["config"]
-        if not (folder / "best.pt").exists():
-            raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
-    elif (folder / "run.json").exists():
-        saved = read_json(folder / "run.json")["config"]
-    check_resumable(saved, settings)
-    return checkpoint, saved
-
-
 def restore(training: Training, checkpoint: dict, run: dict, folder: Path) -> list[EpochMetrics]:
     """Bring training to where the checkpoint left it, and return the epochs so far. Raises UserError."""
     if checkpoint["dataset"] != run["dataset"]:
@@ -172,19 +184,6 @@ def restore(training: Training, checkpoint: dict, run: dict, folder: Path) -> li
     return history
 
 
-def describe_run(config: TrainConfig, data: Data, device: torch.device) -> dict:
-    """Return the content of run.json: all that the numbers of a run may depend on."""
-    images = {name: len(getattr(data, name).labels) for name in ("train", "validation", "test")}
-    return {
-        "config": asdict(config),
-        "dataset": {"name": data.name, "md5": data.checksums, "images": images},
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "seconds": 0.0,  # of all epochs, with their evaluations and saving
-    }
-
-
 @command(interrupted="interrupted; the same command with --resume continues the run")
 def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
@@ -196,6 +195,8 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
     keep_freed_memory()
+    if args.cuda_graph and device.type != "cuda":
+        raise UserError(f"--cuda-graph wants an NVIDIA or AMD GPU, not --device {device}: leave it out")
     data = load_data(config.dataset, args.data_dir, config.validation_size, device)
     if config.batch_size > len(data.train.labels):
         raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train.labels)} training images")
@@ -213,7 +214,8 @@ def main(argv: list[str] | None = None) -> None:
     counts = ", ".join(f"{count:,} {name}" for name, count in run["dataset"]["images"].items())
     print(f"{data.name}: {counts} images; {device}, {run['threads']} threads; seed {config.seed}")
     print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
-    train(training, data, config, history, run, folder)
+    step = CapturedStep(train_step) if args.cuda_graph else train_step
+    train(training, data, config, history, run, folder, step)
     best = best_epoch(history)
     print(
         f"\n{folder / 'best.pt'}: epoch {best.epoch}, the best by validation accuracy; "

@@ -93,11 +93,25 @@ def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch
 def test_learning_rate_runs_through_its_schedule_in_equal_steps(data, monkeypatch):
     config, rates = TrainConfig(epochs=4, batch_size=80, learning_rate=1.0), []
     training = build_training(config, torch.device("cpu"))
-    monkeypatch.setattr(training.optimizer, "step", rates.append)
+    monkeypatch.setattr(training.optimizer, "step", lambda learning_rate: rates.append(learning_rate.item()))
     last_rates = [train_one_epoch(training, data.train, config, epoch)[2] for epoch in (1, 2, 3, 4)]
     assert rates[:8] == pytest.approx([(step + 0.5) / 8 for step in range(8)])  # a fifth of 40 steps
     assert rates[8:] == pytest.approx([(31.5 - step) / 32 for step in range(32)])
     assert last_rates == rates[9::10]
+
+
+def test_mixed_precision_trains_as_well_and_is_bitwise_the_same_again(data):
+    def epoch(amp):
+        config = TrainConfig(batch_size=40, amp=amp)
+        training = build_training(config, torch.device("cpu"))
+        result = train_one_epoch(training, data.train, config, epoch=1)
+        assert all(parameter.dtype == torch.float32 for parameter in training.model.parameters())
+        return result
+
+    loss, amp_loss = epoch(False)[0], epoch(True)[0]
+    assert amp_loss != loss
+    assert amp_loss == pytest.approx(loss, rel=0.05)
+    assert epoch(True)[0] == amp_loss
 
 
 def test_augmentation_changes_the_images_but_not_their_labels(data):
@@ -164,8 +178,8 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
 
     run_epoch = train.run_epoch
 
-    def interrupt_epoch_2(training, data, config, epoch):
-        metrics = run_epoch(training, data, config, epoch)
+    def interrupt_epoch_2(training, data, config, epoch, step):
+        metrics = run_epoch(training, data, config, epoch, step)
         if epoch == 2:  # after its training, before it is saved
             raise KeyboardInterrupt
         return metrics
