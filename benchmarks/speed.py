@@ -61,13 +61,8 @@ def run_ours(flags: list[str], data_dir: str, threads: int | None = None) -> Run
         _, seconds, peak = run(["train.py", "--data-dir", data_dir, "--output-dir", folder, *flags], threads)
         history = read_metrics(Path(folder) / "metrics.csv")
         mean_epoch = json.loads((Path(folder) / "run.json").read_text())["seconds"] / len(history)
-    return Run(
-        [e.train_seconds for e in history],
-        [mean_epoch] * len(history),
-        [e.test_accuracy for e in history],
-        seconds,
-        peak,
-    )
+    train_seconds, test_accuracies = [e.train_seconds for e in history], [e.test_accuracy for e in history]
+    return Run(train_seconds, [mean_epoch] * len(history), test_accuracies, seconds, peak)
 
 
 def run_textbook(flags: list[str], data_dir: str, threads: int | None = None) -> Run:
@@ -156,11 +151,11 @@ def compare_epochs(data_dir: str, repeats: int) -> str:
         "images/s",
         "of matrix-multiply rate",
     ]
-    heading += ["peak memory, MB", "of textbook"]
+    heading += ["of matrix-multiply rate", "peak memory, MB", "of textbook"]
     return (
-        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns; faster than, and of, the textbook loop that does the same\nto the images. The network costs "
-        f"{flops / 1e6:.2f} MFLOP per training image; this machine multiplies float32 matrices "
-        f"at {rate / 1e9:.0f} GFLOP/s."
+        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. Faster than, and of, the textbook loop that "
+        f"does the same to the images. The network costs {flops / 1e6:.2f} MFLOP per training image; "
+        f"this machine multiplies float32 matrices at {rate / 1e9:.0f} GFLOP/s."
     )
 
 
@@ -200,19 +195,20 @@ def measure_scaling(data_dir: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
     parser.add_argument("--output", type=Path, help="write the tables there too")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each loop (default: 5)")
     parser.add_argument("--seeds", type=int, default=3, help="runs to 99%% (default: 3)")
     args = parser.parse_args()
+    data_dir = str(args.data_dir.resolve())
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor())  # fmt: skip
     parts = [f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
              f"torch {torch.__version__}; batch size 128, {IMAGES:,} training images"]  # fmt: skip
     for measure in (
-        lambda: compare_epochs(args.data_dir, args.repeats),
-        lambda: compare_time_to_99(args.data_dir, args.seeds),
-        lambda: measure_scaling(args.data_dir),
+        lambda: compare_epochs(data_dir, args.repeats),
+        lambda: compare_time_to_99(data_dir, args.seeds),
+        lambda: measure_scaling(data_dir),
     ):
         print(parts[-1] + "\n", flush=True)
         parts.append(measure())
