@@ -153,8 +153,8 @@ def compare_epochs(data_dir: str, repeats: int) -> str:
     ]
     heading += ["of matrix-multiply rate", "peak memory, MB", "of textbook"]
     return (
-        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. Faster than, and of, the textbook loop that "
-        f"does the same to the images. The network costs {flops / 1e6:.2f} MFLOP per training image; "
+        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. Faster than, and of: "
+        f"the textbook loop that does the same to the images. The network costs {flops / 1e6:.2f} MFLOP per training image; "
         f"this machine multiplies float32 matrices at {rate / 1e9:.0f} GFLOP/s."
     )
 
