@@ -142,19 +142,11 @@ def compare_epochs(data_dir: str, repeats: int) -> str:
                 ratios[2],
             ]
         )
-    heading = [
-        "One epoch",
-        "training, s",
-        "faster",
-        "with evaluations, s",
-        "faster",
-        "images/s",
-        "of matrix-multiply rate",
-    ]
+    heading = ["One epoch", "training, s", "faster", "with evaluations, s", "faster", "images/s"]
     heading += ["of matrix-multiply rate", "peak memory, MB", "of textbook"]
     return (
-        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. Faster than, and of: "
-        f"the textbook loop that does the same to the images. The network costs {flops / 1e6:.2f} MFLOP per training image; "
+        f"{table(heading, rows)}\n\nMedians of {repeats} runs, taken in turns. Faster than, and of: the textbook loop "
+        f"that does the same to the images. The network costs {flops / 1e6:.2f} MFLOP per training image; "
         f"this machine multiplies float32 matrices at {rate / 1e9:.0f} GFLOP/s."
     )
 
