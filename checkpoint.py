@@ -17,6 +17,7 @@ from dataset import Data
 from files import read_json
 from metrics import EpochMetrics
 from model import DigitCNN
+from optimizer import AdamW
 
 KEYS = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "scheduler", "history", "versions"}
 
@@ -34,13 +35,17 @@ def load_checkpoint(path: Path) -> dict:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()  # torch.load does not compare the checksums
-        assert damaged is None, f"wrong checksum of {damaged}"
+        if damaged:
+            raise ValueError(f"wrong checksum of {damaged}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        assert set(checkpoint) == KEYS, "its entries are not those of this version"
+        if set(checkpoint) != KEYS:
+            raise ValueError("its entries are not those of this version")
         TrainConfig(**checkpoint["config"])
-        assert [EpochMetrics(**epoch).epoch for epoch in checkpoint["history"]][-1] == checkpoint["epoch"]
-        for weights in ("model", "averaged_model"):
-            DigitCNN().load_state_dict(checkpoint[weights])
+        if [EpochMetrics(**epoch).epoch for epoch in checkpoint["history"]][-1] != checkpoint["epoch"]:
+            raise ValueError("its history ends at another epoch")
+        for weights in ("averaged_model", "model"):
+            (model := DigitCNN()).load_state_dict(checkpoint[weights])
+        AdamW(model.parameters()).load_state_dict(checkpoint["optimizer"])
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: train first (python train.py)") from error
     except OSError as error:
@@ -70,7 +75,10 @@ def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
         if not (folder / "best.pt").exists():
             raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
     elif (folder / "run.json").exists():
-        saved = read_json(folder / "run.json")["config"]
+        try:
+            saved = asdict(TrainConfig(**read_json(folder / "run.json")["config"]))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"can't resume: {folder / 'run.json'} is of another version ({error})") from error
     check_resumable(saved, settings)
     return checkpoint, saved
 

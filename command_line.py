@@ -48,7 +48,7 @@ def command(interrupted: str = "interrupted") -> Callable[[Callable], Callable]:
     """Decorate a script's `main(argv=None)` so that it returns the exit code.
 
     0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130: interrupted by Ctrl-C, told
-    in the line given here.
+    in the line given here. 141: the reader of its output has gone.
     """
 
     def decorate(main: Callable) -> Callable:
@@ -67,6 +67,7 @@ def command(interrupted: str = "interrupted") -> Callable[[Callable], Callable]:
                 return 130
             except BrokenPipeError:  # the reader has seen enough, as in `python evaluate.py ... | head -2`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 141  # what a shell says of a program that SIGPIPE ended
             return 0
 
         return run

@@ -17,6 +17,8 @@ class CapturedStep:
     def __init__(self, step: Callable) -> None:
         self.step = step
         self.graph = None
+        self.arguments: list = []  # a graph reads and writes fixed addresses: these are copied into before a replay,
+        self.results: tuple = ()  # and these hold what it computed
 
     def __call__(self, training, *arguments) -> tuple[Tensor, ...]:
         if self.graph is None:

@@ -80,7 +80,7 @@ def train_step(
         logits = model(images)  # (B, 10)
         loss = F.cross_entropy(logits, labels)  # in float32, with amp too
     loss.backward()
-    optimizer.step(learning_rate)
+    optimizer.step(learning_rate)  # and forget the gradients
     with torch.no_grad():
         for average, weight in zip(averaged_model.parameters(), model.parameters(), strict=True):
             average.lerp_(weight, ema_weight)
@@ -178,8 +178,8 @@ def restore(training: Training, checkpoint: dict, run: dict, folder: Path) -> li
     history = [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
     write_metrics(folder / "metrics.csv", history)  # the run may have been stopped before it could
     earlier = read_json(folder / "run.json")
-    run["seconds"] = earlier["seconds"]
-    if changed := [key for key in ("device", "threads", "versions") if earlier[key] != run[key]]:
+    run["seconds"] = earlier.get("seconds", 0.0)
+    if changed := [key for key in ("device", "threads", "versions") if earlier.get(key) != run[key]]:
         print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
     return history
 

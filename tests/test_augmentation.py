@@ -46,13 +46,21 @@ def test_same_generator_state_draws_the_same_maps():
     assert torch.equal(first, second)
 
 
+def test_both_axes_are_scaled_and_shifted_independently(generator):
+    maps = random_affine_maps(5000, generator, **{**NOTHING, "scale_change": 0.1, "shift_pixels": 2})
+    for x, y in [(maps[:, 0, 0], maps[:, 1, 1]), (maps[:, 0, 2], maps[:, 1, 2])]:
+        assert torch.corrcoef(torch.stack([x, y]))[0, 1].abs() < 0.06
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "measure"),
     [
         ("rotation_degrees", 10, lambda m: torch.atan2(m[:, 1, 0], m[:, 0, 0]).rad2deg()),
         ("shear_degrees", 20, lambda m: torch.atan(m[:, 0, 1]).rad2deg()),
         ("scale_change", 0.1, lambda m: 1 / m[:, 0, 0] - 1),
+        ("scale_change", 0.2, lambda m: 1 / m[:, 1, 1] - 1),
         ("shift_pixels", 2, lambda m: m[:, 0, 2] * 14),
+        ("shift_pixels", 3, lambda m: m[:, 1, 2] * 14),
     ],
 )
 def test_draws_fill_their_range_and_do_not_leave_it(generator, name, limit, measure):

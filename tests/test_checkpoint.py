@@ -9,6 +9,7 @@ from command_line import UserError
 from config import TrainConfig
 from metrics import EpochMetrics
 from model import DigitCNN
+from optimizer import AdamW
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def checkpoint() -> dict:
         "history": [asdict(EpochMetrics(1, *[0.5] * 8))],
         "model": weights,
         "averaged_model": {name: w + 1 for name, w in weights.items()},
+        "optimizer": AdamW(DigitCNN().parameters()).state_dict(),
     }
 
 
@@ -84,8 +86,9 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
         ("averaged_model", {"fc2.bias": torch.zeros(11)}),
         ("model", {"fc3.bias": torch.zeros(1)}),
         ("config", {"momentum": 0.9}),
+        ("optimizer", {"mean": []}),
     ],
-    ids=["another size", "another layer", "another setting"],
+    ids=["another size", "another layer", "another setting", "another optimizer"],
 )
 def test_checkpoint_of_another_network_or_version_is_refused(checkpoint, tmp_path, part, change):
     checkpoint[part] = {**checkpoint[part], **change}

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
     assert settings == {}
     _, settings = parse_arguments(["--textbook", "--ema-decay", "0.9"])
     assert settings == {**TEXTBOOK, "ema_decay": 0.9}
-    plain = TrainConfig(**TEXTBOOK)
+    default, plain = TrainConfig(), TrainConfig(**TEXTBOOK)
+    assert (default.learning_rate, default.weight_decay, default.ema_decay) == (1e-2, 0.1, 0.999)
+    assert (default.schedule, default.augment, default.amp, default.validation_size) == ("one-cycle", True, False, 5000)
     assert (plain.learning_rate, plain.weight_decay, plain.ema_decay) == (1e-3, 0, 0)
     assert (plain.schedule, plain.augment, plain.batch_size, plain.epochs) == ("constant", False, 128, 10)
 
@@ -221,6 +224,45 @@ def test_run_killed_before_its_first_checkpoint_resumes_with_its_own_settings(sm
     assert (config["seed"], config["schedule"], config["epochs"]) == (3, "constant", 1)
 
 
+def test_crash_between_the_two_checkpoints_leaves_a_run_that_resumes(small_run, tmp_path, monkeypatch):
+    flags = [*small_run, "--epochs", "2"]
+    assert train.main(flags) == 0
+    uninterrupted = run_files(tmp_path / "run")
+    write, written = train.write_atomically, []
+
+    def write_three_files(path, content):  # best.pt and last.pt of the first epoch, best.pt of the second
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, content)
+
+    monkeypatch.setattr(train, "write_atomically", write_three_files)
+    assert train.main(flags) == 130
+    monkeypatch.undo()
+    assert written == ["best.pt", "last.pt", "best.pt"]
+    assert train.main([*flags, "--resume"]) == 0
+    assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
+
+
+def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    shutil.copytree(data_dir, tmp_path / "other")
+    labels = tmp_path / "other" / "SyntheticMNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] ^= 1
+    labels.write_bytes(content)
+    assert train.main(["--resume", "--data-dir", str(tmp_path / "other"), "--output-dir", str(tmp_path / "run")]) == 2
+    assert "the files of synthetic are not those that it was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{}", '{"config": {"speed": 9}}', "torn"])
+def test_resume_with_a_foreign_run_json_is_one_line(small_run, tmp_path, capsys, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    assert train.main([*small_run, "--resume"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_resume_without_the_best_checkpoint_is_refused(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 0
     (tmp_path / "run" / "best.pt").unlink()
@@ -232,6 +274,7 @@ def test_resume_on_other_threads_says_that_it_may_round_differently(small_run, t
     assert train.main([*small_run, "--epochs", "1"]) == 0
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**run, "threads": 99}))
+    assert run["seconds"] > 0
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
     assert "Other threads than before" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == 99  # which made all of its epochs

@@ -1,0 +1,32 @@
+import math
+import re
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from benchmarks import speed, textbook
+from model import DigitCNN
+
+
+def test_textbook_network_computes_what_ours_does_from_normalised_images():
+    ours, plain, images = DigitCNN(), textbook.Net(), torch.rand(4, 1, 28, 28)
+    plain.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(plain((images - 0.1307) / 0.3081), ours(images))
+
+
+def test_counted_flops_are_those_of_the_layers():
+    forward = 2 * (26**2 * 10 * 25 + 11**2 * 20 * 250 + 500 * 50 + 50 * 10)
+    to_weights_and_inputs = 2 * forward - 2 * 26**2 * 10 * 25  # the images need no gradient
+    assert speed.flops_per_image() == pytest.approx(forward + to_weights_and_inputs)
+
+
+def test_line_of_the_textbook_loop_is_understood_by_the_comparison():
+    source = (REPOSITORY / "benchmarks" / "textbook.py").read_text(encoding="utf-8")
+    line = "".join(re.findall(r'f"(.*?)"', source[source.index("print(") :])[:2])
+    names = {"epoch": 1, "validation_accuracy": 0.9812, "accuracy": 0.99, "train_seconds": 7.5, "seconds": 8.25}
+    assert speed.TEXTBOOK_LINE.findall(line.format(**names)) == [("0.9812", "0.9900", "7.50", "8.25")]
+
+
+def test_matrix_multiply_rate_is_a_rate():
+    assert math.isfinite(rate := speed.matmul_flops_per_second(64)) and rate > 1e6
