@@ -28,8 +28,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def keep_freed_memory() -> None:
     """Have the C library keep what a training step frees for the next step, instead of giving it back to the system.
 
-    Getting it back costs a page fault for each 4 KiB: a million of them in an epoch. Does nothing where the C library
-    is not glibc.
+    Getting it back costs a page fault for each 4 KiB: up to a million of them in an epoch. Does nothing where the C
+    library is not glibc.
     """
     m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
     with contextlib.suppress(OSError, AttributeError, TypeError):

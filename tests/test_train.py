@@ -270,6 +270,32 @@ def test_resume_without_the_best_checkpoint_is_refused(small_run, tmp_path, caps
     assert "best.pt is gone" in capsys.readouterr().err
 
 
+def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_path, monkeypatch):
+    run_epoch = train.run_epoch
+
+    def stop_at_epoch_2(training, data, config, epoch, step):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return run_epoch(training, data, config, epoch, step)
+
+    monkeypatch.setattr(train, "run_epoch", stop_at_epoch_2)
+    assert train.main([*small_run, "--epochs", "2"]) == 130
+    monkeypatch.undo()
+    run_json = tmp_path / "run" / "run.json"
+    run = json.loads(run_json.read_text())
+    assert run["seconds"] > 0
+    run_json.write_text(json.dumps({**run, "seconds": 1000.0}))
+    assert train.main([*small_run, "--epochs", "2", "--resume"]) == 0
+    assert json.loads(run_json.read_text())["seconds"] > 1000
+
+
+def test_run_keeps_freed_memory(small_run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(train, "keep_freed_memory", lambda: calls.append("kept"))
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    assert calls == ["kept"]
+
+
 def test_resume_on_other_threads_says_that_it_may_round_differently(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 0
     run = json.loads((tmp_path / "run" / "run.json").read_text())
