@@ -1,42 +1,79 @@
-"""Random affine maps of a whole batch of images at once, on whatever device the images are."""
+"""Random distortions of a whole batch of images at once, on whatever device the images are.
+
+A distorted image shows, at each of its pixels, some point of the original. Where that point lies is linear in a few
+numbers: those of an affine map, and the displacements of a coarse grid of control points. So one matrix product gives
+the points of a whole batch.
+"""
+
+import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-# How far an image may be moved: the default recipe's augmentation.
+SIZE = 28  # pixels, of either side
+CONTROL_POINTS = 4  # along either side
+
+# How far an image may be distorted: the default recipe's augmentation.
 MAX_ROTATION_DEGREES = 10.0
 MAX_SHEAR_DEGREES = 10.0
 MAX_SCALE_CHANGE = 0.1  # a scale from 0.9 to 1.1
 MAX_SHIFT_PIXELS = 2.0
+ELASTIC_PIXELS = 1.0  # standard deviation
 
 
-def random_affine_maps(
-    count: int,
+def random_maps(
+    strengths: Tensor,
     generator: Generator,
     rotation_degrees: float = MAX_ROTATION_DEGREES,
     shear_degrees: float = MAX_SHEAR_DEGREES,
     scale_change: float = MAX_SCALE_CHANGE,
     shift_pixels: float = MAX_SHIFT_PIXELS,
+    elastic_pixels: float = ELASTIC_PIXELS,
+    control_points: int = CONTROL_POINTS,
 ) -> Tensor:
-    """Draw one affine map for each of count images, every amount uniform within plus or minus its limit.
+    """Draw a map for each of N images: an affine one, every amount uniform within plus or minus its limit, and elastic.
 
-    Returns (count, 2, 3): each maps a point of the result to the point of the image that is shown there, in the
-    coordinates of `affine_grid`, which run from -1 to 1. With every limit 0 it is the identity.
+    strengths, (N,), are factors of all limits. The elastic part moves each control point by normal draws of standard
+    deviation elastic_pixels, and the pixels between them smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what
+    such distortions do for MNIST: Simard et al., https://doi.org/10.1109/ICDAR.2003.1227801).
+
+    Returns (N, 2, 3 + 16): for x and y, the affine map's row and the control points' displacements. A map takes a
+    point of the result to the point of the image that is shown there, in the coordinates of `grid_sample`, which run
+    from -1 to 1. With strength 0 it is the identity.
     """
+    count, strengths = len(strengths), strengths.unsqueeze(1)  # (N, 1)
     limits = [rotation_degrees, shear_degrees, scale_change, scale_change, shift_pixels, shift_pixels]
-    draws = (2 * torch.rand(count, 6, generator=generator) - 1) * torch.tensor(limits)
+    draws = (2 * torch.rand(count, 6, generator=generator) - 1) * torch.tensor(limits) * strengths
     angle, shear, width, height, shift_x, shift_y = draws.unbind(dim=1)
     cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), shear.deg2rad().tan()
     width, height = 1 + width, 1 + height
-    half = 28 / 2  # pixels for each unit of affine_grid's coordinates
+    half = SIZE / 2  # pixels for each unit of the coordinates
     # Read from right to left, x' = rotation @ shear @ scale^-1 @ x + shift:
     row_x = torch.stack([cos / width, (cos * slant - sin) / height, shift_x / half], dim=1)
     row_y = torch.stack([sin / width, (sin * slant + cos) / height, shift_y / half], dim=1)
-    return torch.stack([row_x, row_y], dim=1)
+    affine = torch.stack([row_x, row_y], dim=1)  # (N, 2, 3)
+    elastic = torch.randn(count, 2 * control_points**2, generator=generator) * (elastic_pixels / half) * strengths
+    return torch.cat([affine, elastic.view(count, 2, -1)], dim=2)
+
+
+@cache
+def basis(numbers: int, device: torch.device) -> Tensor:
+    """Return what each number of a map adds to x (or y) at each pixel, (numbers, 784).
+
+    First come x, y and 1, for an affine map, then a bicubic bump around each control point.
+    """
+    points = math.isqrt(numbers - 3)  # along either side
+    position = (torch.arange(SIZE) + 0.5) / (SIZE / 2) - 1  # of the pixels' centres
+    affine = torch.stack([position.repeat(SIZE), position.repeat_interleave(SIZE), torch.ones(SIZE**2)])
+    bumps = torch.eye(points**2).view(1, -1, points, points)
+    bumps = F.interpolate(bumps, size=(SIZE, SIZE), mode="bicubic", align_corners=True)  # (1, points**2, 28, 28)
+    return torch.cat([affine, bumps.view(-1, SIZE**2)]).to(device)
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Return the images, (B, 1, H, W), as maps, (B, 2, 3), show them: bilinear, with 0 outside of the image."""
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)  # (B, H, W, 2)
+    """Return the images, (B, 1, 28, 28), as maps, (B, 2, 3 + 16), show them: bilinear, with 0 outside of the image."""
+    points = maps.flatten(0, 1) @ basis(maps.shape[2], images.device)  # (2B, 784)
+    grid = points.view(-1, 2, SIZE, SIZE).permute(0, 2, 3, 1)  # (B, 28, 28, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+BETAS = 0.9, 0.999  # decay of the gradient's first and second moments: those of the paper
+
 
 class AdamW:
     """PyTorch's own fused AdamW (https://arxiv.org/abs/1711.05101; with weight_decay 0 it is Adam), called directly.
@@ -34,8 +36,8 @@ class AdamW:
             self.steps,
             fused=True,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             lr=learning_rate,
             weight_decay=self.weight_decay,
             eps=1e-8,

@@ -19,7 +19,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_confusion_matrix(path: Path, evaluation: Evaluation, title: str) -> None:
-    """Draw how often each digit was read as each: right answers in blue, mistakes the more orange the more there are."""
+    """Draw how often each digit was read as each: right answers in blue, mistakes in orange, darker for more."""
     confusion = evaluation.confusion.numpy()
     right = np.eye(10, dtype=bool)
     figure = Figure(figsize=(7, 7.2), dpi=150, layout="constrained")
@@ -52,7 +52,8 @@ def draw_mistakes(path: Path, images: Tensor, evaluation: Evaluation, title: str
     rows = max(1, math.ceil(len(shown) / columns))
     figure = Figure(figsize=(columns, 1.25 * rows + 0.7), dpi=150, layout="constrained")
     which = "" if len(wrong) <= most else f", the {most} surest"
-    figure.suptitle(f"{title}: {len(wrong)} misread{which}\ntrue digit → answer, and the probability that it gave it", fontsize=12)
+    legend = "true digit → answer, and the probability that it was given"
+    figure.suptitle(f"{title}: {len(wrong)} misread{which}\n{legend}", fontsize=12)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in panels:
         axes.axis("off")

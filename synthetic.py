@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 from torchvision.datasets import MNIST
 
-from augmentation import random_affine_maps, warp
+from augmentation import random_maps, warp
 
 FONTS = [
     "DejaVuSans",
@@ -56,7 +56,8 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
     """
     glyphs = torch.stack([torch.from_numpy(draw_glyph(font, digit)) for font in FONTS for digit in range(10)])
     choice = torch.randint(len(glyphs), (count,), generator=generator)
-    maps = random_affine_maps(count, generator, rotation_degrees=15, shear_degrees=15, scale_change=0.2)
+    limits = {"rotation_degrees": 15, "shear_degrees": 15, "scale_change": 0.2, "elastic_pixels": 0}
+    maps = random_maps(torch.ones(count), generator, **limits)
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
     for chunk in torch.arange(count).split(1000):
         warped = warp(glyphs[choice[chunk], None].float(), maps[chunk])  # (1000, 1, 28, 28)

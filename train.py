@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from augmentation import random_affine_maps, warp
+from augmentation import random_maps, warp
 from checkpoint import describe_run, find_run, serialize
 from command_line import UserError, command, leave
 from config import TrainConfig, parse_arguments
@@ -29,6 +29,9 @@ from files import archive, read_json, write_atomically, write_json
 from metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
 from model import DigitCNN
 from optimizer import AdamW, learning_rate_at
+
+EMA_RAMP = 10  # the average starts short: after n steps it spans about the last n / 9 of them
+FINAL_STRENGTH = 0.5  # of augmentation at the end of a run, to which it falls in a line
 
 
 class Training(NamedTuple):
@@ -68,7 +71,7 @@ def train_step(
     ema_weight: Tensor,
     amp: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Train on one batch: images, (B, 28, 28) uint8; labels, (B,); affine maps that augment them, (B, 2, 3).
+    """Train on one batch: images, (B, 28, 28) uint8; labels, (B,); maps that augment them, (B, 2, 19).
 
     Returns the batch's summed loss and its count of correct answers. Everything stays on the device.
     """
@@ -94,7 +97,7 @@ def schedule_epoch(config: TrainConfig, epoch: int, steps: int) -> tuple[Tensor,
         progress = (step + 0.5) / (config.epochs * steps)  # at the middle of the step
         rates.append(learning_rate_at(progress, config.learning_rate, config.schedule))
         # The first weights are far from the last ones, so the average starts short and grows to its full length.
-        ema_weights.append(1 - min(config.ema_decay, (1 + step) / (10 + step)))
+        ema_weights.append(1 - min(config.ema_decay, (1 + step) / (EMA_RAMP + step)))
     return torch.tensor(rates), torch.tensor(ema_weights)
 
 
@@ -110,7 +113,11 @@ def train_one_epoch(
     generator = epoch_generator(config.seed, epoch)
     order = torch.randperm(count, generator=generator).to(device)
     steps = math.ceil(count / batch_size)
-    maps = random_affine_maps(count, generator).to(device).split(batch_size) if config.augment else [None] * steps
+    maps = [None] * steps
+    if config.augment:
+        progress = (epoch - 1 + torch.arange(count) / count) / config.epochs  # from 0 to 1 over the run, of each image
+        strengths = 1 - (1 - FINAL_STRENGTH) * progress
+        maps = random_maps(strengths, generator).to(device).split(batch_size)
     rates, ema_weights = (values.to(device) for values in schedule_epoch(config, epoch, steps))
     results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
     training.model.train()

@@ -2,52 +2,90 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from augmentation import random_affine_maps, warp
+from augmentation import random_maps, warp
 
-NOTHING = {"rotation_degrees": 0, "shear_degrees": 0, "scale_change": 0, "shift_pixels": 0}
+NOTHING = {"rotation_degrees": 0, "shear_degrees": 0, "scale_change": 0, "shift_pixels": 0, "elastic_pixels": 0}
+
+
+def shift(pixels: float) -> torch.Tensor:
+    """Return the map, (1, 2, 19), that shows at each pixel what lies so many pixels to the right of it."""
+    affine = torch.tensor([[[1.0, 0, 2 * pixels / 28], [0, 1, 0]]])
+    return torch.cat([affine, torch.zeros(1, 2, 16)], dim=2)
 
 
 def test_identity_map_leaves_images_as_they_are(generator):
     images = torch.rand(5, 1, 28, 28, generator=generator)
-    maps = random_affine_maps(5, generator, **NOTHING)
+    maps = random_maps(torch.ones(5), generator, **NOTHING)
     torch.testing.assert_close(warp(images, maps), images, atol=1e-5, rtol=0)
 
 
 def test_each_image_gets_a_map_of_its_own(generator):
     image = torch.zeros(1, 1, 28, 28)
     image[..., 8:20, 12:16] = 1
-    warped = warp(image.expand(50, 1, 28, 28), random_affine_maps(50, generator))
+    warped = warp(image.expand(50, 1, 28, 28), random_maps(torch.ones(50), generator))
     assert len(warped.flatten(1).unique(dim=0)) == 50
 
 
 def test_augmented_images_stay_within_the_range_of_the_images(generator):
-    warped = warp(torch.rand(200, 1, 28, 28, generator=generator), random_affine_maps(200, generator))
+    warped = warp(torch.rand(200, 1, 28, 28, generator=generator), random_maps(torch.ones(200), generator))
     assert warped.shape == (200, 1, 28, 28)
     assert warped.min() >= 0
     assert warped.max() <= 1
 
 
 def test_what_comes_in_from_outside_of_the_image_is_background():
-    one_to_the_left = torch.tensor([[[1.0, 0, 2 / 28], [0, 1, 0]]])
-    warped = warp(torch.ones(1, 1, 28, 28), one_to_the_left)
+    warped = warp(torch.ones(1, 1, 28, 28), shift(1))
     torch.testing.assert_close(warped[0, 0, :, -1], torch.zeros(28), atol=1e-5, rtol=0)
     torch.testing.assert_close(warped[0, 0, :, :-1], torch.ones(28, 27))
 
 
 def test_shift_moves_an_image_by_whole_pixels():
     image = torch.rand(1, 1, 28, 28)
-    shifted = warp(image, torch.tensor([[[1.0, 0, 2 * 3 / 28], [0, 1, 0]]]))
+    shifted = warp(image, shift(3))
     torch.testing.assert_close(shifted[..., :25], image[..., 3:], atol=1e-5, rtol=0)
 
 
+def test_affine_part_is_pytorchs_affine_grid(generator):
+    images = torch.rand(20, 1, 28, 28, generator=generator)
+    maps = random_maps(torch.ones(20), generator, elastic_pixels=0)
+    grid = F.affine_grid(maps[:, :, :3], [20, 1, 28, 28], align_corners=False)
+    expected = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+    torch.testing.assert_close(warp(images, maps), expected, atol=1e-4, rtol=0)
+
+
+def test_displaced_control_point_moves_the_pixels_around_it_and_no_other(generator):
+    image = torch.rand(1, 1, 28, 28, generator=generator)
+    maps = shift(0)
+    maps[0, 0, 3] = 2 * 2 / 28  # the first control point, in the upper left corner, by two pixels along x
+    warped = warp(image, maps)[0, 0]
+    torch.testing.assert_close(warped[0, 0], image[0, 0, 0, 2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped[:, 19:], image[0, 0, :, 19:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped[19:], image[0, 0, 19:], atol=1e-5, rtol=0)
+
+
+def test_elastic_displacements_have_the_standard_deviation_that_was_asked_for(generator):
+    maps = random_maps(torch.ones(5000), generator, **{**NOTHING, "elastic_pixels": 1.5})
+    assert maps.shape == (5000, 2, 3 + 16)
+    torch.testing.assert_close(14 * maps[:, :, 3:].std(dim=0), torch.full((2, 16), 1.5), atol=0, rtol=0.05)
+
+
+def test_strength_is_a_factor_of_every_limit_for_each_image(generator):
+    strengths = torch.tensor([0.0, 0.5, 1.0])
+    whole, faded = (random_maps(s, torch.Generator().manual_seed(3)) for s in (torch.ones(3), strengths))
+    torch.testing.assert_close(faded[2], whole[2])
+    torch.testing.assert_close(faded[0], shift(0)[0])
+    torch.testing.assert_close(faded[1, :, 2:], whole[1, :, 2:] / 2)  # shift and displacements are linear in it
+
+
 def test_same_generator_state_draws_the_same_maps():
-    first, second = (random_affine_maps(7, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, second = (random_maps(torch.ones(7), torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_both_axes_are_scaled_and_shifted_independently(generator):
-    maps = random_affine_maps(5000, generator, **{**NOTHING, "scale_change": 0.1, "shift_pixels": 2})
+    maps = random_maps(torch.ones(5000), generator, **{**NOTHING, "scale_change": 0.1, "shift_pixels": 2})
     for x, y in [(maps[:, 0, 0], maps[:, 1, 1]), (maps[:, 0, 2], maps[:, 1, 2])]:
         assert torch.corrcoef(torch.stack([x, y]))[0, 1].abs() < 0.06
 
@@ -64,7 +102,7 @@ def test_both_axes_are_scaled_and_shifted_independently(generator):
     ],
 )
 def test_draws_fill_their_range_and_do_not_leave_it(generator, name, limit, measure):
-    amounts = measure(random_affine_maps(5000, generator, **{**NOTHING, name: limit}))
+    amounts = measure(random_maps(torch.ones(5000), generator, **{**NOTHING, name: limit}))
     assert amounts.abs().max() <= limit * (1 + 1e-4)
     assert amounts.min() < -0.98 * limit
     assert amounts.max() > 0.98 * limit

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import train
+from augmentation import random_maps
 from checkpoint import load_checkpoint
 from config import TEXTBOOK, TrainConfig, parse_arguments
 from evaluate import evaluate
@@ -48,6 +49,19 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
     assert (default.schedule, default.augment, default.amp, default.validation_size) == ("one-cycle", True, False, 5000)
     assert (plain.learning_rate, plain.weight_decay, plain.ema_decay) == (1e-3, 0, 0)
     assert (plain.schedule, plain.augment, plain.batch_size, plain.epochs) == ("constant", False, 128, 10)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_augmentation_fades_to_half_its_strength_over_the_run_however_long_it_is(data, monkeypatch, epochs):
+    drawn = []
+    monkeypatch.setattr(train, "random_maps", lambda s, generator: drawn.append(s) or random_maps(s, generator))
+    config = TrainConfig(epochs=epochs)
+    training = build_training(config, torch.device("cpu"))
+    for epoch in range(1, epochs + 1):
+        train_one_epoch(training, data.train, config, epoch)
+    strengths = torch.cat(drawn)
+    assert len(strengths) == epochs * len(data.train.labels)
+    torch.testing.assert_close(strengths, torch.linspace(1, 0.5, len(strengths) + 1)[:-1])
 
 
 def test_textbook_epoch_is_the_plain_loop_with_adam(data):
