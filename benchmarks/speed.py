@@ -24,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from benchmarks.markdown import table  # noqa: E402
 from metrics import read_metrics  # noqa: E402
 from model import DigitCNN  # noqa: E402
 
@@ -101,11 +102,6 @@ def matmul_flops_per_second(size: int = 1024) -> float:
             a @ b
         times.append((time.perf_counter() - started) / 10)
     return 2 * size**3 / min(times)
-
-
-def table(heading: list[str], rows: list[list[str]]) -> str:
-    lines = [heading, ["---"] + ["---:"] * (len(heading) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def compare_epochs(data_dir: str, repeats: int) -> str:

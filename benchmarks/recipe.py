@@ -1,0 +1,201 @@
+"""Try settings of the recipe, over many seeds. No test image has a say: none is even scored.
+
+    python benchmarks/recipe.py [--data-dir data]            # all of results/recipe.md; most of an hour on two cores
+    python benchmarks/recipe.py --run weight_decay=0.3 batch_size=64 --seeds 0 1    # one row, or any other setting
+
+The last 10,000 training images are held out: a run trains on the other 50,000 and is scored on those at its end. Every
+run is train.py's own code in a process of one thread. Runs are added to results/recipe.csv as they end, and what is
+there is not run again.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, fields
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+import train  # noqa: E402
+from benchmarks.markdown import table  # noqa: E402
+from benchmarks.settings import ABLATION, CHANGES, FACTORS, Setting, apply, screening  # noqa: E402
+from config import TrainConfig  # noqa: E402
+from dataset import Data, Split, load_data  # noqa: E402
+from device import keep_freed_memory  # noqa: E402
+from files import write_atomically  # noqa: E402
+from plot_results import summarize  # noqa: E402
+
+RUNS = REPOSITORY / "results" / "recipe.csv"
+HELD_OUT = 10_000  # training images
+SEEDS = [0, 1, 2]
+SCORES = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "train_seconds"]
+INTRODUCTION = """\
+# What was tried
+
+Every run trained ten epochs on the first 50,000 training images and was scored, at its end, on the last 10,000: the
+test images took no part. Mean ± standard deviation over runs of different seeds; losses in nats per image. All runs are
+in `recipe.csv`; `python benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by
+`python benchmarks/recipe.py --run` with what its last column says (`--seeds 0 1 2` is the default)."""
+SCREENING = """\
+32 runs measured all of these at once (a [Plackett-Burman design](https://doi.org/10.2307/2332195) with its mirror
+image): each run has every factor at its low or at its high level, so that all runs count for each factor. A mean is of
+16 runs; the difference is that of high less low, with its standard error. Less than two standard errors is noise. Some
+levels hurt, and each is part of half of the runs: so the means lie below those of the tables above. `--run NAME=VALUE
+... --seeds N` with the settings and the seed of a line of `recipe.csv` makes one of the runs again."""
+
+TABLES = {"One step at a time, from the textbook recipe to the default": ABLATION, "One change of the default": CHANGES}
+
+
+@cache
+def load(data_dir: str) -> Data:
+    """Load the training and the held-out images; of the test images, which train.py wants to score too, keep one."""
+    keep_freed_memory()
+    data = load_data("mnist", Path(data_dir), HELD_OUT)
+    return data._replace(test=Split(data.test.images[:1], data.test.labels[:1]))
+
+
+def run(setting: Setting, seed: int, data_dir: str) -> dict:
+    """Train once; return the setting, the seed and the scores of the last epoch."""
+    data = load(data_dir)
+    recipe = {field.name: getattr(setting, field.name) for field in fields(TrainConfig) if hasattr(setting, field.name)}
+    config = TrainConfig(**recipe, seed=seed, validation_size=HELD_OUT)
+    with apply(setting):
+        training = train.build_training(config, torch.device("cpu"))
+        for epoch in range(1, config.epochs + 1):
+            metrics = train.run_epoch(training, data, config, epoch, train.train_step)
+    return {**asdict(setting), "seed": seed, **{score: getattr(metrics, score) for score in SCORES}}
+
+
+def key(setting: Setting, seed: int) -> tuple[str, ...]:
+    return (*map(str, asdict(setting).values()), str(seed))
+
+
+def read_runs() -> dict[tuple[str, ...], dict[str, float]]:
+    """Return the scores of the runs in results/recipe.csv."""
+    if not RUNS.exists():
+        return {}
+    with RUNS.open(newline="") as file:
+        return {
+            tuple(list(row.values())[: -len(SCORES)]): {score: float(row[score]) for score in SCORES}
+            for row in csv.DictReader(file)
+        }
+
+
+def run_all(jobs: list[tuple[Setting, int]], data_dir: str) -> Iterator[dict]:
+    """Run as many at once as there are cores, and yield each as it ends."""
+    os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1")  # of the processes: one thread, no bars across each other
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(run, setting, seed, data_dir) for setting, seed in jobs]
+        for count, future in enumerate(as_completed(futures), 1):
+            record = future.result()
+            print(f"{count} of {len(jobs)}: seed {record['seed']}, held-out accuracy "
+                  f"{record['validation_accuracy']:.2%}, loss {record['validation_loss']:.4f}", flush=True)  # fmt: skip
+            yield record
+
+
+def run_missing(data_dir: str) -> None:
+    """Run what results/recipe.csv does not have, and add it there."""
+    done = read_runs()
+    jobs = screening() + [(setting, seed) for table in TABLES.values() for setting in table.values() for seed in SEEDS]
+    missing = [job for job in dict.fromkeys(jobs) if key(*job) not in done]
+    with RUNS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [*asdict(Setting()), "seed", *SCORES], lineterminator="\n")
+        if not done:
+            writer.writeheader()
+        for record in run_all(missing, data_dir):
+            writer.writerow(record)
+            file.flush()
+
+
+def arguments(setting: Setting) -> str:
+    """Return what differs from the default, as --run takes it."""
+    default = asdict(Setting())
+    return " ".join(f"{name}={value}" for name, value in asdict(setting).items() if value != default[name])
+
+
+def parse_setting(texts: list[str]) -> Setting:
+    """Return the default with the changes, each as name=value."""
+    types = {field.name: type(field.default) for field in fields(Setting)}
+    changes = {}
+    for name, _, text in (text.partition("=") for text in texts):
+        if name not in types:
+            sys.exit(f"{name} is none of {', '.join(types)}")
+        changes[name] = text == "True" if types[name] is bool else types[name](text)
+    return Setting(**changes)
+
+
+def summarize_scores(records: list[dict[str, float]]) -> list[str]:
+    """Return the number of runs, and mean and standard deviation of held-out accuracy and loss, as cells."""
+    means = [
+        summarize(name, [record[name] for record in records]) for name in ("validation_accuracy", "validation_loss")
+    ]
+    return [str(len(records)), *means]
+
+
+def screening_rows(runs: dict) -> list[list[str]]:
+    """Return for each factor its levels, the means at both, and their difference with its standard error, as cells."""
+    jobs = screening()
+    scores = np.array([[runs[key(*job)][s] for s in ("validation_accuracy", "validation_loss")] for job in jobs])
+    levels = np.array([[getattr(setting, name) == FACTORS[name][1] for name in FACTORS] for setting, _ in jobs])
+    signs = np.column_stack([np.ones(len(jobs)), np.where(levels, 0.5, -0.5)])
+    effects, squares, _, _ = np.linalg.lstsq(signs, scores, rcond=None)  # the design is balanced: differences of means
+    errors = 2 * np.sqrt(squares / (len(jobs) - signs.shape[1]) / len(jobs))
+    rows = []
+    for (name, values), high, (accuracy, loss) in zip(FACTORS.items(), levels.T, effects[1:], strict=True):
+        means = [scores[side].mean(axis=0) for side in (~high, high)]
+        accuracies, losses = [f"{mean[0]:.2%}" for mean in means], [f"{mean[1]:.4f}" for mean in means]
+        accuracies.append(f"{100 * accuracy:+.3f} ± {100 * errors[0]:.3f}")
+        losses.append(f"{loss:+.4f} ± {errors[1]:.4f}")
+        rows.append([name, *map(str, values), *accuracies, *losses])
+    return rows
+
+
+def report(runs: dict) -> str:
+    """Return recipe.md."""
+    parts = [INTRODUCTION]
+    for title, settings in TABLES.items():
+        rows = [
+            [name, *summarize_scores([runs[key(setting, seed)] for seed in SEEDS]), f"`{arguments(setting)}`"]
+            for name, setting in settings.items()
+        ]
+        parts += [f"## {title}", table(["Setting", "Runs", "Accuracy", "Loss", "`--run`"], rows)]
+    heading = ["Factor", "Low", "High", "Accuracy, low", "Accuracy, high", "Difference, points"]
+    parts += [
+        "## Everything at once",
+        SCREENING,
+        table([*heading, "Loss, low", "Loss, high", "Difference"], screening_rows(runs)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--run", nargs="*", metavar="NAME=VALUE", help="run the default with these changes, and print it"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of --run (default: 0 1 2)")
+    args = parser.parse_args()
+    data_dir = str(args.data_dir.resolve())
+    if args.run is not None:
+        setting = parse_setting(args.run)
+        records = list(run_all([(setting, seed) for seed in args.seeds], data_dir))
+        count, accuracy, loss = summarize_scores(records)
+        print(f"{arguments(setting) or 'default'}: {count} runs, held-out accuracy {accuracy}, loss {loss}")
+        return
+    run_missing(data_dir)
+    write_atomically(RUNS.with_suffix(".md"), text := report(read_runs()))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The settings that recipe.py tries, and how train.py's own code is made to follow them."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import torch.nn.functional as F
+from torch import nn
+
+import augmentation
+import optimizer
+import train
+from config import TEXTBOOK, TrainConfig
+from model import DigitCNN
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that is tried here. The defaults are those of the default recipe."""
+
+    learning_rate: float = TrainConfig.learning_rate
+    batch_size: int = TrainConfig.batch_size
+    weight_decay: float = TrainConfig.weight_decay
+    schedule: str = TrainConfig.schedule  # or constant, or cosine: one-cycle with a fall like a cosine's
+    warm_up: float = optimizer.WARM_UP  # fraction of the run
+    beta2: float = optimizer.BETAS[1]
+    ema_decay: float = TrainConfig.ema_decay
+    ema_ramp: int = train.EMA_RAMP
+    augment: bool = TrainConfig.augment
+    rotation: float = augmentation.MAX_ROTATION_DEGREES
+    shear: float = augmentation.MAX_SHEAR_DEGREES
+    scale: float = augmentation.MAX_SCALE_CHANGE
+    shift: float = augmentation.MAX_SHIFT_PIXELS
+    elastic: float = augmentation.ELASTIC_PIXELS
+    control_points: int = augmentation.CONTROL_POINTS
+    final_strength: float = train.FINAL_STRENGTH  # of the augmentation
+    initialisation: str = "pytorch"  # or he: https://arxiv.org/abs/1502.01852
+    label_smoothing: float = 0.0
+
+
+# One step at a time, from the textbook recipe to the default.
+ABLATION = {"textbook": Setting(**TEXTBOOK)}
+for name, changes in {
+    "+ one-cycle learning rate": {"schedule": Setting.schedule, "learning_rate": Setting.learning_rate},
+    "+ weight decay": {"weight_decay": Setting.weight_decay},
+    "+ averaged weights": {"ema_decay": Setting.ema_decay},
+    "+ affine augmentation": {"augment": True, "elastic": 0.0, "final_strength": 1.0},
+    "+ elastic augmentation": {"elastic": Setting.elastic},
+    "+ augmentation fades: the default": {"final_strength": Setting.final_strength},
+}.items():
+    ABLATION[name] = replace(list(ABLATION.values())[-1], **changes)
+
+CHANGES = {
+    "default": Setting(),
+    "no rotation": Setting(rotation=0.0),
+    "no shear": Setting(shear=0.0),
+    "no scale": Setting(scale=0.0),
+    "no shift": Setting(shift=0.0),
+    "elastic augmentation alone": Setting(rotation=0.0, shear=0.0, scale=0.0, shift=0.0),
+    "no averaged weights": Setting(ema_decay=0.0),
+    "batch size 64": Setting(batch_size=64),
+    "label smoothing": Setting(label_smoothing=0.05),
+}
+
+# Two levels of everything, the default between them or one of them.
+FACTORS = {
+    "learning_rate": (0.005, 0.01),
+    "batch_size": (64, 128),
+    "weight_decay": (0.1, 0.2),
+    "schedule": ("one-cycle", "cosine"),
+    "warm_up": (0.1, 0.3),
+    "beta2": (0.99, 0.999),
+    "ema_ramp": (10, 20),
+    "rotation": (5.0, 15.0),
+    "shear": (5.0, 15.0),
+    "scale": (0.05, 0.15),
+    "shift": (1.0, 2.5),
+    "elastic": (0.7, 1.4),
+    "control_points": (4, 6),
+    "final_strength": (0.25, 0.75),
+    "initialisation": ("pytorch", "he"),
+    "label_smoothing": (0.0, 0.02),
+}
+
+
+def screening() -> list[tuple[Setting, int]]:
+    """Return settings and seeds of 32 runs that measure all factors at once: every run counts for every factor.
+
+    Each factor has its low level in one half of the runs and its high level in the other, and over either half each
+    other factor is balanced, so one factor's effect does not show in another's; nor do effects of two together. This
+    is a Plackett-Burman design of 16 runs (https://doi.org/10.2307/2332195) with its mirror image.
+    """
+    signs = np.ones((1, 1), dtype=int)
+    while len(signs) < 16:
+        signs = np.block([[signs, signs], [signs, -signs]])  # Sylvester's Hadamard matrices: orthogonal columns
+    signs = np.vstack([signs, -signs])
+    names = list(FACTORS)
+    return [
+        (Setting(**{name: FACTORS[name][int(sign > 0)] for name, sign in zip(names, row, strict=True)}), seed)
+        for seed, row in enumerate(signs)
+    ]
+
+
+def he_initialised() -> DigitCNN:
+    model = DigitCNN()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        else:
+            nn.init.zeros_(parameter)
+    return model
+
+
+def cosine(progress: float, peak: float, schedule: str) -> float:
+    warm_up = optimizer.WARM_UP
+    if progress < warm_up:
+        return peak * progress / warm_up
+    return peak * (1 + np.cos(np.pi * (progress - warm_up) / (1 - warm_up))) / 2
+
+
+def apply(setting: Setting) -> ExitStack:
+    """Return a context in which train.py's own code, for an epoch of a run, does what the setting says."""
+    s = setting
+    maps = partial(
+        augmentation.random_maps,
+        rotation_degrees=s.rotation,
+        shear_degrees=s.shear,
+        scale_change=s.scale,
+        shift_pixels=s.shift,
+        elastic_pixels=s.elastic,
+        control_points=s.control_points,
+    )
+    stack = ExitStack()
+    stack.enter_context(patch.multiple(train, EMA_RAMP=s.ema_ramp, FINAL_STRENGTH=s.final_strength, random_maps=maps))
+    stack.enter_context(patch.multiple(optimizer, WARM_UP=s.warm_up, BETAS=(optimizer.BETAS[0], s.beta2)))
+    if s.schedule == "cosine":
+        stack.enter_context(patch.object(train, "learning_rate_at", cosine))
+    if s.initialisation == "he":
+        stack.enter_context(patch.object(train, "DigitCNN", he_initialised))
+    if s.label_smoothing:
+        loss = partial(F.cross_entropy, label_smoothing=s.label_smoothing)
+        stack.enter_context(patch.object(train, "F", SimpleNamespace(cross_entropy=loss)))
+    return stack
