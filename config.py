@@ -14,7 +14,7 @@ class TrainConfig:
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 1e-2  # of one-cycle: its peak
-    weight_decay: float = 0.1  # decoupled: AdamW, https://arxiv.org/abs/1711.05101
+    weight_decay: float = 0.15  # decoupled: AdamW, https://arxiv.org/abs/1711.05101
     schedule: str = "one-cycle"  # https://arxiv.org/abs/1708.07120, linear: up for 20% of the steps, then down to 0
     ema_decay: float = 0.999  # of the exponential moving average of the weights; 0 turns it off
     augment: bool = True

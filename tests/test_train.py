@@ -45,7 +45,7 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
     _, settings = parse_arguments(["--textbook", "--ema-decay", "0.9"])
     assert settings == {**TEXTBOOK, "ema_decay": 0.9}
     default, plain = TrainConfig(), TrainConfig(**TEXTBOOK)
-    assert (default.learning_rate, default.weight_decay, default.ema_decay) == (1e-2, 0.1, 0.999)
+    assert (default.learning_rate, default.weight_decay, default.ema_decay) == (1e-2, 0.15, 0.999)
     assert (default.schedule, default.augment, default.amp, default.validation_size) == ("one-cycle", True, False, 5000)
     assert (plain.learning_rate, plain.weight_decay, plain.ema_decay) == (1e-3, 0, 0)
     assert (plain.schedule, plain.augment, plain.batch_size, plain.epochs) == ("constant", False, 128, 10)
