@@ -3,7 +3,7 @@
     python benchmarks/epochs.py [--data-dir data]
 
 A run is `python train.py --epochs N --seed S`. Those that results/ has already are not repeated: delete a folder to
-have it made again. Writes results/epochs.md. Takes about half an hour on two CPU cores; leave the machine alone meanwhile.
+have it made again. Writes results/epochs.md. Takes about half an hour on two CPU cores; leave the machine alone.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/recipe.py [--data-dir data]            # all of results/recipe.md; most of an hour on two cores
     python benchmarks/recipe.py --run weight_decay=0.3 batch_size=64 --seeds 0 1    # one row, or any other setting
 
-The last 10,000 training images are held out: a run trains on the other 50,000 and is scored on those at its end. Every
-run is train.py's own code in a process of one thread. Runs are added to results/recipe.csv as they end, and what is
-there is not run again.
+The last 10,000 training images are held out: a run trains on the other 50,000 and is scored on those, at its end and at
+the epoch that train.py would choose. Every run is train.py's own code in a process of one thread. Runs are added to
+results/recipe.csv as they end, and what is there is not run again.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
+from statistics import mean
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -32,19 +33,22 @@ from config import TrainConfig  # noqa: E402
 from dataset import Data, Split, load_data  # noqa: E402
 from device import keep_freed_memory  # noqa: E402
 from files import write_atomically  # noqa: E402
+from metrics import best_epoch  # noqa: E402
 from plot_results import summarize  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
 HELD_OUT = 10_000  # training images
 SEEDS = [0, 1, 2]
-SCORES = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "train_seconds"]
+SCORES = ["last_accuracy", "last_loss", "best_accuracy", "best_loss", "train_loss"]
+SCORE_HEADINGS = ["Accuracy", "Loss", "Accuracy of best.pt", "Loss of best.pt"]
 INTRODUCTION = """\
 # What was tried
 
-Every run trained ten epochs on the first 50,000 training images and was scored, at its end, on the last 10,000: the
-test images took no part. Mean ± standard deviation over runs of different seeds; losses in nats per image. All runs are
-in `recipe.csv`; `python benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by
-`python benchmarks/recipe.py --run` with what its last column says (`--seeds 0 1 2` is the default)."""
+Every run trained ten epochs on the first 50,000 training images; the last 10,000 scored it at its end. The test images
+took no part. For best.pt, one half of the 10,000 chose the epoch and the other half scored it, and the reverse. Mean ±
+standard deviation over runs of different seeds; losses in nats per image. All runs are in `recipe.csv`; `python
+benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by `python
+benchmarks/recipe.py --run` with what its last column says (`--seeds 0 1 2` is the default)."""
 SCREENING = """\
 32 runs measured all of these at once (a [Plackett-Burman design](https://doi.org/10.2307/2332195) with its mirror
 image): each run has every factor at its low or at its high level, so that all runs count for each factor. A mean is of
@@ -57,22 +61,41 @@ TABLES = {"One step at a time, from the textbook recipe to the default": ABLATIO
 
 @cache
 def load(data_dir: str) -> Data:
-    """Load the training and the held-out images; of the test images, which train.py wants to score too, keep one."""
+    """Load the training images and, in place of validation and test images, each half of the held-out ones."""
     keep_freed_memory()
     data = load_data("mnist", Path(data_dir), HELD_OUT)
-    return data._replace(test=Split(data.test.images[:1], data.test.labels[:1]))
+    (images, labels), half = data.validation, HELD_OUT // 2
+    return data._replace(validation=Split(images[half:], labels[half:]), test=Split(images[:half], labels[:half]))
 
 
 def run(setting: Setting, seed: int, data_dir: str) -> dict:
-    """Train once; return the setting, the seed and the scores of the last epoch."""
+    """Train once; return the setting, the seed and the scores.
+
+    Those of the last epoch are of all held-out images. Those of the best epoch are means over both halves, of the epoch
+    that train.py would choose by the other half.
+    """
     data = load(data_dir)
     recipe = {field.name: getattr(setting, field.name) for field in fields(TrainConfig) if hasattr(setting, field.name)}
     config = TrainConfig(**recipe, seed=seed, validation_size=HELD_OUT)
     with apply(setting):
         training = train.build_training(config, torch.device("cpu"))
-        for epoch in range(1, config.epochs + 1):
-            metrics = train.run_epoch(training, data, config, epoch, train.train_step)
-    return {**asdict(setting), "seed": seed, **{score: getattr(metrics, score) for score in SCORES}}
+        history = [
+            train.run_epoch(training, data, config, epoch, train.train_step) for epoch in range(1, config.epochs + 1)
+        ]
+    swapped = [
+        replace(e, validation_accuracy=e.test_accuracy, validation_loss=e.test_loss,
+                test_accuracy=e.validation_accuracy, test_loss=e.validation_loss)
+        for e in history
+    ]  # fmt: skip
+    last, best = history[-1], [best_epoch(history), best_epoch(swapped)]
+    scores = [
+        mean([last.validation_accuracy, last.test_accuracy]),
+        mean([last.validation_loss, last.test_loss]),
+        mean(epoch.test_accuracy for epoch in best),
+        mean(epoch.test_loss for epoch in best),
+        last.train_loss,
+    ]
+    return {**asdict(setting), "seed": seed, **dict(zip(SCORES, scores, strict=True))}
 
 
 def key(setting: Setting, seed: int) -> tuple[str, ...]:
@@ -98,7 +121,7 @@ def run_all(jobs: list[tuple[Setting, int]], data_dir: str) -> Iterator[dict]:
         for count, future in enumerate(as_completed(futures), 1):
             record = future.result()
             print(f"{count} of {len(jobs)}: seed {record['seed']}, held-out accuracy "
-                  f"{record['validation_accuracy']:.2%}, loss {record['validation_loss']:.4f}", flush=True)  # fmt: skip
+                  f"{record['last_accuracy']:.2%}, loss {record['last_loss']:.4f}", flush=True)  # fmt: skip
             yield record
 
 
@@ -134,17 +157,15 @@ def parse_setting(texts: list[str]) -> Setting:
 
 
 def summarize_scores(records: list[dict[str, float]]) -> list[str]:
-    """Return the number of runs, and mean and standard deviation of held-out accuracy and loss, as cells."""
-    means = [
-        summarize(name, [record[name] for record in records]) for name in ("validation_accuracy", "validation_loss")
-    ]
-    return [str(len(records)), *means]
+    """Return the number of runs, and mean and standard deviation of the held-out scores, as cells."""
+    scores = SCORES[: len(SCORE_HEADINGS)]
+    return [str(len(records)), *(summarize(score, [record[score] for record in records]) for score in scores)]
 
 
 def screening_rows(runs: dict) -> list[list[str]]:
     """Return for each factor its levels, the means at both, and their difference with its standard error, as cells."""
     jobs = screening()
-    scores = np.array([[runs[key(*job)][s] for s in ("validation_accuracy", "validation_loss")] for job in jobs])
+    scores = np.array([[runs[key(*job)][s] for s in ("last_accuracy", "last_loss")] for job in jobs])
     levels = np.array([[getattr(setting, name) == FACTORS[name][1] for name in FACTORS] for setting, _ in jobs])
     signs = np.column_stack([np.ones(len(jobs)), np.where(levels, 0.5, -0.5)])
     effects, squares, _, _ = np.linalg.lstsq(signs, scores, rcond=None)  # the design is balanced: differences of means
@@ -167,7 +188,7 @@ def report(runs: dict) -> str:
             [name, *summarize_scores([runs[key(setting, seed)] for seed in SEEDS]), f"`{arguments(setting)}`"]
             for name, setting in settings.items()
         ]
-        parts += [f"## {title}", table(["Setting", "Runs", "Accuracy", "Loss", "`--run`"], rows)]
+        parts += [f"## {title}", table(["Setting", "Runs", *SCORE_HEADINGS, "`--run`"], rows)]
     heading = ["Factor", "Low", "High", "Accuracy, low", "Accuracy, high", "Difference, points"]
     parts += [
         "## Everything at once",
@@ -189,8 +210,9 @@ def main() -> None:
     if args.run is not None:
         setting = parse_setting(args.run)
         records = list(run_all([(setting, seed) for seed in args.seeds], data_dir))
-        count, accuracy, loss = summarize_scores(records)
-        print(f"{arguments(setting) or 'default'}: {count} runs, held-out accuracy {accuracy}, loss {loss}")
+        print(
+            table(["Setting", "Runs", *SCORE_HEADINGS], [[arguments(setting) or "default", *summarize_scores(records)]])
+        )
         return
     run_missing(data_dir)
     write_atomically(RUNS.with_suffix(".md"), text := report(read_runs()))

@@ -24,7 +24,7 @@ class Setting:
     learning_rate: float = TrainConfig.learning_rate
     batch_size: int = TrainConfig.batch_size
     weight_decay: float = TrainConfig.weight_decay
-    schedule: str = TrainConfig.schedule  # or constant, or cosine: one-cycle with a fall like a cosine's
+    schedule: str = TrainConfig.schedule  # or constant, cosine (a fall like a cosine's), hold (the peak until 60%)
     warm_up: float = optimizer.WARM_UP  # fraction of the run
     beta2: float = optimizer.BETAS[1]
     ema_decay: float = TrainConfig.ema_decay
@@ -61,6 +61,7 @@ CHANGES = {
     "no shift": Setting(shift=0.0),
     "elastic augmentation alone": Setting(rotation=0.0, shear=0.0, scale=0.0, shift=0.0),
     "no averaged weights": Setting(ema_decay=0.0),
+    "peak learning rate until 60% of the run": Setting(schedule="hold"),
     "batch size 64": Setting(batch_size=64),
     "label smoothing": Setting(label_smoothing=0.05),
 }
@@ -115,10 +116,15 @@ def he_initialised() -> DigitCNN:
 
 
 def cosine(progress: float, peak: float, schedule: str) -> float:
-    warm_up = optimizer.WARM_UP
-    if progress < warm_up:
-        return peak * progress / warm_up
-    return peak * (1 + np.cos(np.pi * (progress - warm_up) / (1 - warm_up))) / 2
+    falling = max(0.0, progress - optimizer.WARM_UP) / (1 - optimizer.WARM_UP)
+    return peak * min(progress / optimizer.WARM_UP, (1 + np.cos(np.pi * falling)) / 2)
+
+
+def hold(progress: float, peak: float, schedule: str) -> float:
+    return peak * min(progress / optimizer.WARM_UP, 1.0, (1 - progress) / 0.4)
+
+
+SCHEDULES = {"cosine": cosine, "hold": hold}
 
 
 def apply(setting: Setting) -> ExitStack:
@@ -136,8 +142,8 @@ def apply(setting: Setting) -> ExitStack:
     stack = ExitStack()
     stack.enter_context(patch.multiple(train, EMA_RAMP=s.ema_ramp, FINAL_STRENGTH=s.final_strength, random_maps=maps))
     stack.enter_context(patch.multiple(optimizer, WARM_UP=s.warm_up, BETAS=(optimizer.BETAS[0], s.beta2)))
-    if s.schedule == "cosine":
-        stack.enter_context(patch.object(train, "learning_rate_at", cosine))
+    if s.schedule in SCHEDULES:
+        stack.enter_context(patch.object(train, "learning_rate_at", SCHEDULES[s.schedule]))
     if s.initialisation == "he":
         stack.enter_context(patch.object(train, "DigitCNN", he_initialised))
     if s.label_smoothing:

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+import augmentation
+import optimizer
+import train
+from benchmarks import original, recipe
+from benchmarks.settings import ABLATION, CHANGES, FACTORS, Setting, apply, screening
+from config import TEXTBOOK, TrainConfig
+from metrics import EpochMetrics, write_metrics
+
+
+def test_without_changes_a_setting_is_the_default_recipe(data):
+    config = TrainConfig()
+    plain, patched = (train.build_training(config, torch.device("cpu")) for _ in range(2))
+    expected = train.train_one_epoch(plain, data.train, config, epoch=1)
+    with apply(Setting()):
+        assert train.train_one_epoch(patched, data.train, config, epoch=1) == expected
+    assert torch.equal(plain.model.fc2.weight, patched.model.fc2.weight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule": "cosine"},
+        {"schedule": "hold"},
+        {"warm_up": 0.3},
+        {"beta2": 0.99},
+        {"ema_ramp": 40},
+        {"rotation": 5.0},
+        {"shear": 5.0},
+        {"scale": 0.05},
+        {"shift": 1.0},
+        {"elastic": 2.0},
+        {"control_points": 6},
+        {"final_strength": 1.0},
+        {"initialisation": "he"},
+        {"label_smoothing": 0.1},
+    ],
+    ids=str,
+)
+def test_what_has_no_flag_changes_the_weights_that_training_gives_and_is_undone(data, change):
+    config = TrainConfig()
+    weights = []
+    for setting in (Setting(), Setting(**change), Setting()):
+        with apply(setting):
+            training = train.build_training(config, torch.device("cpu"))
+            train.train_one_epoch(training, data.train, config, epoch=1)
+        weights.append(training.averaged_model.fc2.weight)
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_another():
+    steps = list(ABLATION.values())
+    first, last = Setting(**TEXTBOOK), Setting()
+    assert all(getattr(steps[0], name) == getattr(first, name) for name in TEXTBOOK)
+    assert steps[-1] == last
+    assert len(set(steps)) == len(steps)
+
+
+def test_each_row_is_run_again_by_the_arguments_that_it_names():
+    for setting in [*ABLATION.values(), *CHANGES.values(), *(setting for setting, _ in screening())]:
+        assert recipe.parse_setting(recipe.arguments(setting).split()) == setting
+
+
+def test_screening_has_each_pair_of_levels_of_any_two_factors_equally_often():
+    jobs = screening()
+    signs = np.array([[1 if getattr(s, name) == FACTORS[name][1] else -1 for name in FACTORS] for s, _ in jobs])
+    assert signs.shape == (32, 16)
+    assert (signs.T @ signs == 32 * np.eye(16)).all()
+    assert (signs.sum(axis=0) == 0).all()
+    assert len({seed for _, seed in jobs}) == 32
+    assert all(signs[:, a] @ (signs[:, b] * signs[:, c]) == 0 for a in range(16) for b in range(a) for c in range(b))
+
+
+def test_default_of_a_setting_is_what_the_code_does():
+    setting = Setting()
+    assert (setting.warm_up, setting.beta2) == (optimizer.WARM_UP, 0.999)
+    assert (setting.rotation, setting.control_points) == (augmentation.MAX_ROTATION_DEGREES, 4)
+
+
+def test_comparison_counts_the_cells_that_round_to_the_original(tmp_path):
+    rows = [
+        EpochMetrics(n, 1e-3, row[1], row[0] / 100, 0.1, 0.9, row[3], row[2] / 100, 1.0)
+        for n, row in enumerate(original.ORIGINAL, 1)
+    ]
+    write_metrics(tmp_path / "metrics.csv", rows)
+    assert "40 of 40 cells" in original.compare([tmp_path])
+    rows[0] = EpochMetrics(1, 1e-3, 0.536, 0.85, 0.1, 0.9, 0.15, 0.95, 1.0)  # a loss of 0.54, not 0.53
+    write_metrics(tmp_path / "metrics.csv", rows)
+    text = original.compare([tmp_path])
+    assert "39 of 40 cells" in text
+    assert "0.53 ≠ 0.54" in text
