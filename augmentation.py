@@ -72,8 +72,11 @@ def basis(numbers: int, device: torch.device) -> Tensor:
     return torch.cat([affine, bumps.view(-1, SIZE**2)]).to(device)
 
 
-def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """Return the images, (B, 1, 28, 28), as maps, (B, 2, 3 + 16), show them: bilinear, with 0 outside of the image."""
+def warp(images: Tensor, maps: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return the images, (B, 1, 28, 28), as maps, (B, 2, 3 + 16), show them, with 0 outside of the image.
+
+    mode is the interpolation, as in `grid_sample`.
+    """
     points = maps.flatten(0, 1) @ basis(maps.shape[2], images.device)  # (2B, 784)
     grid = points.view(-1, 2, SIZE, SIZE).permute(0, 2, 3, 1)  # (B, 28, 28, 2)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)

@@ -59,7 +59,9 @@ def describe(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) ->
     """Say in one line what the numbers are of."""
     runs = f"seed {configs[0].seed}"
     if len(configs) > 1:
-        seeds = ", ".join(str(config.seed) for config in configs)
+        seeds = [config.seed for config in configs]
+        in_a_row = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+        seeds = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
         runs = f"mean ± standard deviation of {len(configs)} runs (seeds {seeds})"
     planned, done = configs[0].epochs, len(histories[0])
     epochs = f"{planned} epoch{'s' * (planned > 1)}"

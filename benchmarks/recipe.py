@@ -23,12 +23,11 @@ from statistics import mean
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
-from benchmarks.settings import ABLATION, CHANGES, FACTORS, Setting, apply, screening  # noqa: E402
+from benchmarks.settings import ABLATION, CHANGES, Setting, apply  # noqa: E402
 from config import TrainConfig  # noqa: E402
 from dataset import Data, Split, load_data  # noqa: E402
 from device import keep_freed_memory  # noqa: E402
@@ -49,13 +48,6 @@ took no part. For best.pt, one half of the 10,000 chose the epoch and the other 
 standard deviation over runs of different seeds; losses in nats per image. All runs are in `recipe.csv`; `python
 benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by `python
 benchmarks/recipe.py --run` with what its last column says (`--seeds 0 1 2` is the default)."""
-SCREENING = """\
-32 runs measured all of these at once (a [Plackett-Burman design](https://doi.org/10.2307/2332195) with its mirror
-image): each run has every factor at its low or at its high level, so that all runs count for each factor. A mean is of
-16 runs; the difference is that of high less low, with its standard error. Less than two standard errors is noise. Some
-levels hurt, and each is part of half of the runs: so the means lie below those of the tables above. `--run NAME=VALUE
-... --seeds N` with the settings and the seed of a line of `recipe.csv` makes one of the runs again."""
-
 TABLES = {"One step at a time, from the textbook recipe to the default": ABLATION, "One change of the default": CHANGES}
 
 
@@ -128,7 +120,7 @@ def run_all(jobs: list[tuple[Setting, int]], data_dir: str) -> Iterator[dict]:
 def run_missing(data_dir: str) -> None:
     """Run what results/recipe.csv does not have, and add it there."""
     done = read_runs()
-    jobs = screening() + [(setting, seed) for table in TABLES.values() for setting in table.values() for seed in SEEDS]
+    jobs = [(setting, seed) for settings in TABLES.values() for setting in settings.values() for seed in SEEDS]
     missing = [job for job in dict.fromkeys(jobs) if key(*job) not in done]
     with RUNS.open("a", newline="") as file:
         writer = csv.DictWriter(file, [*asdict(Setting()), "seed", *SCORES], lineterminator="\n")
@@ -162,24 +154,6 @@ def summarize_scores(records: list[dict[str, float]]) -> list[str]:
     return [str(len(records)), *(summarize(score, [record[score] for record in records]) for score in scores)]
 
 
-def screening_rows(runs: dict) -> list[list[str]]:
-    """Return for each factor its levels, the means at both, and their difference with its standard error, as cells."""
-    jobs = screening()
-    scores = np.array([[runs[key(*job)][s] for s in ("last_accuracy", "last_loss")] for job in jobs])
-    levels = np.array([[getattr(setting, name) == FACTORS[name][1] for name in FACTORS] for setting, _ in jobs])
-    signs = np.column_stack([np.ones(len(jobs)), np.where(levels, 0.5, -0.5)])
-    effects, squares, _, _ = np.linalg.lstsq(signs, scores, rcond=None)  # the design is balanced: differences of means
-    errors = 2 * np.sqrt(squares / (len(jobs) - signs.shape[1]) / len(jobs))
-    rows = []
-    for (name, values), high, (accuracy, loss) in zip(FACTORS.items(), levels.T, effects[1:], strict=True):
-        means = [scores[side].mean(axis=0) for side in (~high, high)]
-        accuracies, losses = [f"{mean[0]:.2%}" for mean in means], [f"{mean[1]:.4f}" for mean in means]
-        accuracies.append(f"{100 * accuracy:+.3f} ± {100 * errors[0]:.3f}")
-        losses.append(f"{loss:+.4f} ± {errors[1]:.4f}")
-        rows.append([name, *map(str, values), *accuracies, *losses])
-    return rows
-
-
 def report(runs: dict) -> str:
     """Return recipe.md."""
     parts = [INTRODUCTION]
@@ -189,12 +163,6 @@ def report(runs: dict) -> str:
             for name, setting in settings.items()
         ]
         parts += [f"## {title}", table(["Setting", "Runs", *SCORE_HEADINGS, "`--run`"], rows)]
-    heading = ["Factor", "Low", "High", "Accuracy, low", "Accuracy, high", "Difference, points"]
-    parts += [
-        "## Everything at once",
-        SCREENING,
-        table([*heading, "Loss, low", "Loss, high", "Difference"], screening_rows(runs)),
-    ]
     return "\n\n".join(parts) + "\n"
 
 

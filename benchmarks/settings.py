@@ -24,9 +24,9 @@ class Setting:
     learning_rate: float = TrainConfig.learning_rate
     batch_size: int = TrainConfig.batch_size
     weight_decay: float = TrainConfig.weight_decay
+    beta2: float = TrainConfig.beta2
     schedule: str = TrainConfig.schedule  # or constant, cosine (a fall like a cosine's), hold (the peak until 60%)
     warm_up: float = optimizer.WARM_UP  # fraction of the run
-    beta2: float = optimizer.BETAS[1]
     ema_decay: float = TrainConfig.ema_decay
     ema_ramp: int = train.EMA_RAMP
     augment: bool = TrainConfig.augment
@@ -36,6 +36,7 @@ class Setting:
     shift: float = augmentation.MAX_SHIFT_PIXELS
     elastic: float = augmentation.ELASTIC_PIXELS
     control_points: int = augmentation.CONTROL_POINTS
+    interpolation: str = "bilinear"  # or another mode of grid_sample
     final_strength: float = train.FINAL_STRENGTH  # of the augmentation
     initialisation: str = "pytorch"  # or he: https://arxiv.org/abs/1502.01852
     label_smoothing: float = 0.0
@@ -45,6 +46,7 @@ class Setting:
 ABLATION = {"textbook": Setting(**TEXTBOOK)}
 for name, changes in {
     "+ one-cycle learning rate": {"schedule": Setting.schedule, "learning_rate": Setting.learning_rate},
+    "+ Adam's beta2 0.99": {"beta2": Setting.beta2},
     "+ weight decay": {"weight_decay": Setting.weight_decay},
     "+ averaged weights": {"ema_decay": Setting.ema_decay},
     "+ affine augmentation": {"augment": True, "elastic": 0.0, "final_strength": 1.0},
@@ -55,54 +57,25 @@ for name, changes in {
 
 CHANGES = {
     "default": Setting(),
+    "learning rate halved": Setting(learning_rate=Setting.learning_rate / 2),
+    "learning rate doubled": Setting(learning_rate=Setting.learning_rate * 2),
+    "learning rate falls like a cosine": Setting(schedule="cosine"),
+    "learning rate at its peak until 60% of the run": Setting(schedule="hold"),
+    "batch size 64": Setting(batch_size=64),
+    "weight decay halved": Setting(weight_decay=Setting.weight_decay / 2),
+    "weight decay doubled": Setting(weight_decay=Setting.weight_decay * 2),
+    "Adam's beta2 0.999": Setting(beta2=0.999),
+    "no averaged weights": Setting(ema_decay=0.0),
     "no rotation": Setting(rotation=0.0),
     "no shear": Setting(shear=0.0),
     "no scale": Setting(scale=0.0),
     "no shift": Setting(shift=0.0),
     "elastic augmentation alone": Setting(rotation=0.0, shear=0.0, scale=0.0, shift=0.0),
-    "no averaged weights": Setting(ema_decay=0.0),
-    "peak learning rate until 60% of the run": Setting(schedule="hold"),
-    "batch size 64": Setting(batch_size=64),
-    "label smoothing": Setting(label_smoothing=0.05),
+    "elastic augmentation of 1.5 pixels": Setting(elastic=1.5),
+    "bicubic interpolation": Setting(interpolation="bicubic"),
+    "He initialisation": Setting(initialisation="he"),
+    "label smoothing 0.05": Setting(label_smoothing=0.05),
 }
-
-# Two levels of everything, the default between them or one of them.
-FACTORS = {
-    "learning_rate": (0.005, 0.01),
-    "batch_size": (64, 128),
-    "weight_decay": (0.1, 0.2),
-    "schedule": ("one-cycle", "cosine"),
-    "warm_up": (0.1, 0.3),
-    "beta2": (0.99, 0.999),
-    "ema_ramp": (10, 20),
-    "rotation": (5.0, 15.0),
-    "shear": (5.0, 15.0),
-    "scale": (0.05, 0.15),
-    "shift": (1.0, 2.5),
-    "elastic": (0.7, 1.4),
-    "control_points": (4, 6),
-    "final_strength": (0.25, 0.75),
-    "initialisation": ("pytorch", "he"),
-    "label_smoothing": (0.0, 0.02),
-}
-
-
-def screening() -> list[tuple[Setting, int]]:
-    """Return settings and seeds of 32 runs that measure all factors at once: every run counts for every factor.
-
-    Each factor has its low level in one half of the runs and its high level in the other, and over either half each
-    other factor is balanced, so one factor's effect does not show in another's; nor do effects of two together. This
-    is a Plackett-Burman design of 16 runs (https://doi.org/10.2307/2332195) with its mirror image.
-    """
-    signs = np.ones((1, 1), dtype=int)
-    while len(signs) < 16:
-        signs = np.block([[signs, signs], [signs, -signs]])  # Sylvester's Hadamard matrices: orthogonal columns
-    signs = np.vstack([signs, -signs])
-    names = list(FACTORS)
-    return [
-        (Setting(**{name: FACTORS[name][int(sign > 0)] for name, sign in zip(names, row, strict=True)}), seed)
-        for seed, row in enumerate(signs)
-    ]
 
 
 def he_initialised() -> DigitCNN:
@@ -140,8 +113,10 @@ def apply(setting: Setting) -> ExitStack:
         control_points=s.control_points,
     )
     stack = ExitStack()
-    stack.enter_context(patch.multiple(train, EMA_RAMP=s.ema_ramp, FINAL_STRENGTH=s.final_strength, random_maps=maps))
-    stack.enter_context(patch.multiple(optimizer, WARM_UP=s.warm_up, BETAS=(optimizer.BETAS[0], s.beta2)))
+    warp = partial(augmentation.warp, mode=s.interpolation)
+    values = {"EMA_RAMP": s.ema_ramp, "FINAL_STRENGTH": s.final_strength, "random_maps": maps, "warp": warp}
+    stack.enter_context(patch.multiple(train, **values))
+    stack.enter_context(patch.object(optimizer, "WARM_UP", s.warm_up))
     if s.schedule in SCHEDULES:
         stack.enter_context(patch.object(train, "learning_rate_at", SCHEDULES[s.schedule]))
     if s.initialisation == "he":

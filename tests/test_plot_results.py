@@ -42,7 +42,13 @@ def test_several_runs_give_mean_and_standard_deviation(tmp_path):
     deviation = math.sqrt(sum((a - mean) ** 2 for a in accuracies) / 2)
     assert f"{mean:.2%} ± {deviation:.2%}" == "99.30% ± 0.36%"
     assert text.count("99.30% ± 0.36%") == 2  # in the row of epoch 2 and as the result of best.pt
-    assert "mean ± standard deviation of 3 runs (seeds 0, 1, 2)" in text
+    assert "mean ± standard deviation of 3 runs (seeds 0 to 2)" in text
+
+
+def test_seeds_that_are_not_in_a_row_are_each_named(tmp_path):
+    runs = [write_run(tmp_path / str(seed), seed) for seed in (5, 0, 1)]
+    assert plot_results.main([*runs, "--output-dir", str(tmp_path / "out")]) == 0
+    assert "(seeds 5, 0, 1)" in (tmp_path / "out" / "results.md").read_text()
 
 
 def test_curves_are_drawn_and_the_same_every_time(tmp_path):
