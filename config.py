@@ -15,7 +15,6 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 1e-2  # of one-cycle: its peak
     weight_decay: float = 0.15  # decoupled: AdamW, https://arxiv.org/abs/1711.05101
-    beta2: float = 0.99  # of Adam: decay of the mean of the squared gradient; the paper's is 0.999
     schedule: str = "one-cycle"  # https://arxiv.org/abs/1708.07120, linear: up for 20% of the steps, then down to 0
     ema_decay: float = 0.999  # of the exponential moving average of the weights; 0 turns it off
     augment: bool = True
@@ -25,14 +24,7 @@ class TrainConfig:
     dataset: str = "mnist"
 
 
-TEXTBOOK = {
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "beta2": 0.999,
-    "schedule": "constant",
-    "ema_decay": 0.0,
-    "augment": False,
-}
+TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
@@ -45,9 +37,6 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--batch-size", type=size, help=f"images a step (default: {default.batch_size})")
     add("--learning-rate", type=number(float, 1e-12), help=f"one-cycle: its peak (default: {default.learning_rate})")
     add("--weight-decay", type=number(float, 0), help=f"decoupled (default: {default.weight_decay})")
-    add(
-        "--beta2", type=number(float, 0, 0.999999), help=f"of Adam, for the squared gradient (default: {default.beta2})"
-    )
     add("--schedule", choices=["one-cycle", "constant"], help=f"of the learning rate (default: {default.schedule})")
     add("--ema-decay", type=number(float, 0, 0.999999), help=f"of the averaged weights (default: {default.ema_decay})")
     add("--augment", action=BooleanOptionalAction, help="random affine maps of the training images (default: on)")

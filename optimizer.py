@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-BETA1 = 0.9  # decay of the mean of the gradient, its first moment
+BETAS = 0.9, 0.999  # decay of the gradient's first and second moments: those of the paper
 
 
 class AdamW:
@@ -16,10 +16,9 @@ class AdamW:
     uses: about a second at every start and 150 MB (`python -X importtime -c "import torch._dynamo"` shows it).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float = 0.0, beta2: float = 0.999) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float = 0.0) -> None:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
-        self.beta2 = beta2  # decay of the mean of its square, the second moment
         self.mean = [torch.zeros_like(p) for p in self.parameters]  # of the gradient: the first moment
         self.square = [torch.zeros_like(p) for p in self.parameters]  # of its elements: the second moment
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -37,8 +36,8 @@ class AdamW:
             self.steps,
             fused=True,
             amsgrad=False,
-            beta1=BETA1,
-            beta2=self.beta2,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             lr=learning_rate,
             weight_decay=self.weight_decay,
             eps=1e-8,

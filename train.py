@@ -53,7 +53,7 @@ def build_training(config: TrainConfig, device: torch.device) -> Training:
     """Return the network, the moving average of its weights, and the optimizer, all at their start."""
     torch.manual_seed(config.seed)
     model = DigitCNN().to(device)
-    return Training(model, copy.deepcopy(model), AdamW(model.parameters(), config.weight_decay, config.beta2))
+    return Training(model, copy.deepcopy(model), AdamW(model.parameters(), config.weight_decay))
 
 
 def epoch_generator(seed: int, epoch: int) -> Generator:

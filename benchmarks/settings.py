@@ -24,9 +24,9 @@ class Setting:
     learning_rate: float = TrainConfig.learning_rate
     batch_size: int = TrainConfig.batch_size
     weight_decay: float = TrainConfig.weight_decay
-    beta2: float = TrainConfig.beta2
     schedule: str = TrainConfig.schedule  # or constant, cosine (a fall like a cosine's), hold (the peak until 60%)
     warm_up: float = optimizer.WARM_UP  # fraction of the run
+    beta2: float = optimizer.BETAS[1]  # of Adam
     ema_decay: float = TrainConfig.ema_decay
     ema_ramp: int = train.EMA_RAMP
     augment: bool = TrainConfig.augment
@@ -46,7 +46,6 @@ class Setting:
 ABLATION = {"textbook": Setting(**TEXTBOOK)}
 for name, changes in {
     "+ one-cycle learning rate": {"schedule": Setting.schedule, "learning_rate": Setting.learning_rate},
-    "+ Adam's beta2 0.99": {"beta2": Setting.beta2},
     "+ weight decay": {"weight_decay": Setting.weight_decay},
     "+ averaged weights": {"ema_decay": Setting.ema_decay},
     "+ affine augmentation": {"augment": True, "elastic": 0.0, "final_strength": 1.0},
@@ -64,7 +63,7 @@ CHANGES = {
     "batch size 64": Setting(batch_size=64),
     "weight decay halved": Setting(weight_decay=Setting.weight_decay / 2),
     "weight decay doubled": Setting(weight_decay=Setting.weight_decay * 2),
-    "Adam's beta2 0.999": Setting(beta2=0.999),
+    "Adam's beta2 0.99": Setting(beta2=0.99),
     "no averaged weights": Setting(ema_decay=0.0),
     "no rotation": Setting(rotation=0.0),
     "no shear": Setting(shear=0.0),
@@ -116,7 +115,7 @@ def apply(setting: Setting) -> ExitStack:
     warp = partial(augmentation.warp, mode=s.interpolation)
     values = {"EMA_RAMP": s.ema_ramp, "FINAL_STRENGTH": s.final_strength, "random_maps": maps, "warp": warp}
     stack.enter_context(patch.multiple(train, **values))
-    stack.enter_context(patch.object(optimizer, "WARM_UP", s.warm_up))
+    stack.enter_context(patch.multiple(optimizer, WARM_UP=s.warm_up, BETAS=(optimizer.BETAS[0], s.beta2)))
     if s.schedule in SCHEDULES:
         stack.enter_context(patch.object(train, "learning_rate_at", SCHEDULES[s.schedule]))
     if s.initialisation == "he":

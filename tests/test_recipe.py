@@ -25,6 +25,7 @@ def test_without_changes_a_setting_is_the_default_recipe(data):
         {"schedule": "cosine"},
         {"schedule": "hold"},
         {"warm_up": 0.3},
+        {"beta2": 0.99},
         {"ema_ramp": 40},
         {"rotation": 5.0},
         {"shear": 5.0},
@@ -66,7 +67,7 @@ def test_each_row_is_run_again_by_the_arguments_that_it_names():
 
 def test_default_of_a_setting_is_what_the_code_does():
     setting = Setting()
-    assert setting.warm_up == optimizer.WARM_UP
+    assert (setting.warm_up, setting.beta2) == (optimizer.WARM_UP, 0.999)
     assert (setting.rotation, setting.control_points) == (augmentation.MAX_ROTATION_DEGREES, 4)
 
 
