@@ -39,7 +39,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--weight-decay", type=number(float, 0), help=f"decoupled (default: {default.weight_decay})")
     add("--schedule", choices=["one-cycle", "constant"], help=f"of the learning rate (default: {default.schedule})")
     add("--ema-decay", type=number(float, 0, 0.999999), help=f"of the averaged weights (default: {default.ema_decay})")
-    add("--augment", action=BooleanOptionalAction, help="random affine maps of the training images (default: on)")
+    add("--augment", action=BooleanOptionalAction, help="distort the training images at random (default: on)")
     add(
         "--amp",
         action=BooleanOptionalAction,

@@ -36,6 +36,7 @@ def test_without_changes_a_setting_is_the_default_recipe(data):
         {"interpolation": "bicubic"},
         {"final_strength": 1.0},
         {"initialisation": "he"},
+        {"initialisation": "positive"},
         {"label_smoothing": 0.1},
     ],
     ids=str,
