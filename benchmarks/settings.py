@@ -1,12 +1,12 @@
 """The settings that recipe.py tries, and how train.py's own code is made to follow them."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +25,7 @@ class Setting:
     learning_rate: float = TrainConfig.learning_rate
     batch_size: int = TrainConfig.batch_size
     weight_decay: float = TrainConfig.weight_decay
-    schedule: str = TrainConfig.schedule  # or constant, cosine (a fall like a cosine's), hold (the peak until 60%)
+    schedule: str = TrainConfig.schedule  # or constant, cosine (decay), hold (the peak until 60% of the run)
     warm_up: float = optimizer.WARM_UP  # fraction of the run
     beta2: float = optimizer.BETAS[1]  # of Adam
     ema_decay: float = TrainConfig.ema_decay
@@ -44,22 +44,23 @@ class Setting:
 
 
 # One step at a time, from the textbook recipe to the default.
-ABLATION = {"textbook": Setting(**TEXTBOOK)}
-for name, changes in {
-    "+ one-cycle learning rate": {"schedule": Setting.schedule, "learning_rate": Setting.learning_rate},
-    "+ weight decay": {"weight_decay": Setting.weight_decay},
-    "+ averaged weights": {"ema_decay": Setting.ema_decay},
-    "+ affine augmentation": {"augment": True, "elastic": 0.0, "final_strength": 1.0},
-    "+ elastic augmentation": {"elastic": Setting.elastic},
-    "+ augmentation fades: the default": {"final_strength": Setting.final_strength},
+ABLATION = {"textbook": Setting(**TEXTBOOK, elastic=0.0, final_strength=1.0)}
+for name, field in {
+    "+ one-cycle schedule": "schedule",
+    "+ learning rate 0.01": "learning_rate",
+    "+ weight decay": "weight_decay",
+    "+ averaged weights": "ema_decay",
+    "+ affine augmentation": "augment",
+    "+ elastic augmentation": "elastic",
+    "+ augmentation fades: the default": "final_strength",
 }.items():
-    ABLATION[name] = replace(list(ABLATION.values())[-1], **changes)
+    ABLATION[name] = replace(list(ABLATION.values())[-1], **{field: getattr(Setting(), field)})
 
 CHANGES = {
     "default": Setting(),
     "learning rate halved": Setting(learning_rate=Setting.learning_rate / 2),
     "learning rate doubled": Setting(learning_rate=Setting.learning_rate * 2),
-    "learning rate falls like a cosine": Setting(schedule="cosine"),
+    "cosine decay of the learning rate": Setting(schedule="cosine"),
     "learning rate at its peak until 60% of the run": Setting(schedule="hold"),
     "batch size 64": Setting(batch_size=64),
     "weight decay halved": Setting(weight_decay=Setting.weight_decay / 2),
@@ -72,6 +73,7 @@ CHANGES = {
     "no shift": Setting(shift=0.0),
     "elastic augmentation alone": Setting(rotation=0.0, shear=0.0, scale=0.0, shift=0.0),
     "elastic augmentation of 1.5 pixels": Setting(elastic=1.5),
+    "augmentation fades to a quarter": Setting(final_strength=0.25),
     "bicubic interpolation": Setting(interpolation="bicubic"),
     "He initialisation": Setting(initialisation="he"),
     "positive biases in fc1": Setting(initialisation="positive"),
@@ -90,7 +92,7 @@ def he_initialised() -> DigitCNN:
 
 
 def positively_initialised() -> DigitCNN:
-    """Return a network whose fc1 keeps its units: of PyTorch's 50, 4 to 12 die for good within the first 60 steps."""
+    """Return a network whose fc1 starts with all units active, so that none dies in the first steps."""
     model = DigitCNN()
     with torch.no_grad():
         model.fc1.bias += 0.5
@@ -102,7 +104,7 @@ INITIALISATIONS = {"he": he_initialised, "positive": positively_initialised}
 
 def cosine(progress: float, peak: float, schedule: str) -> float:
     falling = max(0.0, progress - optimizer.WARM_UP) / (1 - optimizer.WARM_UP)
-    return peak * min(progress / optimizer.WARM_UP, (1 + np.cos(np.pi * falling)) / 2)
+    return peak * min(progress / optimizer.WARM_UP, (1 + math.cos(math.pi * falling)) / 2)
 
 
 def hold(progress: float, peak: float, schedule: str) -> float:
@@ -110,6 +112,14 @@ def hold(progress: float, peak: float, schedule: str) -> float:
 
 
 SCHEDULES = {"cosine": cosine, "hold": hold}
+CHOICES = {
+    name: {value: value for value in values}
+    for name, values in {
+        "schedule": ["one-cycle", "constant", *SCHEDULES],
+        "initialisation": ["pytorch", *INITIALISATIONS],
+        "interpolation": ["bilinear", "bicubic", "nearest"],
+    }.items()
+}
 
 
 def apply(setting: Setting) -> ExitStack:

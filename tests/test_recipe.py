@@ -1,3 +1,6 @@
+from dataclasses import asdict
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -54,16 +57,23 @@ def test_what_has_no_flag_changes_the_weights_that_training_gives_and_is_undone(
 
 
 def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_another():
-    steps = list(ABLATION.values())
-    first, last = Setting(**TEXTBOOK), Setting()
-    assert all(getattr(steps[0], name) == getattr(first, name) for name in TEXTBOOK)
-    assert steps[-1] == last
-    assert len(set(steps)) == len(steps)
+    steps = [asdict(setting) for setting in ABLATION.values()]
+    assert {name: steps[0][name] for name in TEXTBOOK} == TEXTBOOK
+    assert steps[-1] == asdict(Setting())
+    assert all(sum(a[name] != b[name] for name in a) == 1 for a, b in pairwise(steps))
 
 
 def test_each_row_is_run_again_by_the_arguments_that_it_names():
     for setting in [*ABLATION.values(), *CHANGES.values()]:
         assert recipe.parse_setting(recipe.arguments(setting).split()) == setting
+
+
+@pytest.mark.parametrize(
+    "text", ["speed=1", "augment=true", "schedule=cosinus", "initialisation=He", "batch_size=many", "learning_rate"]
+)
+def test_setting_that_is_none_stops_with_one_line(text):
+    with pytest.raises(SystemExit, match=r"^\w+ (is none of|can't be).*$"):
+        recipe.parse_setting([text])
 
 
 def test_default_of_a_setting_is_what_the_code_does():
