@@ -2,8 +2,8 @@
 
     python benchmarks/epochs.py [--data-dir data]
 
-A run is `python train.py --epochs N --seed S`. Those that results/ has already are not repeated: delete a folder to
-have it made again. Writes results/epochs.md. Takes about half an hour on two CPU cores; leave the machine alone.
+A run is `python train.py --epochs N --seed S`. Those of the default recipe that results/ has already are not repeated.
+Writes results/epochs.md. Takes about half an hour on two CPU cores; leave the machine alone.
 """
 
 import argparse
@@ -16,9 +16,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.markdown import table  # noqa: E402
+from command_line import UserError  # noqa: E402
+from config import TrainConfig  # noqa: E402
 from files import read_json, write_atomically  # noqa: E402
 from metrics import best_epoch, format_value, read_metrics  # noqa: E402
-from plot_results import summarize  # noqa: E402
+from plot_results import read_run, summarize  # noqa: E402
 
 RESULTS = REPOSITORY / "results"
 SEEDS = {1: 10, 2: 10, 3: 5, 5: 5, 10: 10, 20: 3, 40: 3}  # how many for each number of epochs
@@ -30,15 +32,24 @@ def folders(epochs: int) -> list[Path]:
     return [parent / f"seed-{seed}" for seed in range(SEEDS[epochs])]
 
 
+def is_done(folder: Path, epochs: int, seed: int) -> bool:
+    """Say whether the folder holds the whole run of the default recipe."""
+    try:
+        config, history = read_run(folder)
+    except UserError:
+        return False
+    return config == TrainConfig(epochs=epochs, seed=seed) and len(history) == epochs
+
+
 def report() -> str:
-    """Return the table, of best.pt in each run. The seconds are of training, evaluation and saving."""
+    """Return the table, of best.pt in each run. The seconds are medians, of training, evaluation and saving."""
     rows = []
     for epochs in SEEDS:
         best = [best_epoch(read_metrics(folder / "metrics.csv")) for folder in folders(epochs)]
         fields = ("validation_accuracy", "test_accuracy", "test_loss")
         validation_accuracy, accuracy, loss = (summarize(f, [getattr(b, f) for b in best]) for f in fields)
         lowest = format_value("test_accuracy", min(b.test_accuracy for b in best))
-        seconds = statistics.mean(read_json(folder / "run.json")["seconds"] for folder in folders(epochs))
+        seconds = statistics.median(read_json(folder / "run.json")["seconds"] for folder in folders(epochs))
         rows.append([str(epochs), str(len(best)), validation_accuracy, accuracy, lowest, loss, f"{seconds:.1f}"])
     heading = ["Epochs", "Runs", "Validation accuracy", "Test accuracy", "Lowest", "Test loss", "Seconds"]
     return table(heading, rows) + "\n"
@@ -50,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     for epochs in SEEDS:
         for seed, folder in enumerate(folders(epochs)):
-            if not (folder / "metrics.csv").exists() or len(read_metrics(folder / "metrics.csv")) < epochs:
+            if not is_done(folder, epochs, seed):
                 command = [sys.executable, "train.py", "--epochs", str(epochs), "--seed", str(seed)]
                 command += ["--data-dir", str(args.data_dir.resolve()), "--output-dir", str(folder)]
                 subprocess.run(command, cwd=REPOSITORY, check=True)

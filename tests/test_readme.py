@@ -28,7 +28,7 @@ def test_tables_and_curves_are_those_of_the_committed_runs(recipe, tmp_path):
 def test_readme_names_every_flag_and_every_module():
     for module in REPOSITORY.glob("*.py"):
         assert f"`{module.name}`" in README
-        for flag in re.findall(r"""add(?:_argument)?\("(--[a-z-]+)""", module.read_text(encoding="utf-8")):
+        for flag in re.findall(r"""add(?:_argument)?\(\s*"(--[a-z0-9-]+)""", module.read_text(encoding="utf-8")):
             assert flag in README, f"{module.name} {flag}"
 
 

@@ -1,0 +1,49 @@
+"""The tables in results/ are those that the committed runs give, and the README shows them."""
+
+from conftest import REPOSITORY
+
+from benchmarks import epochs, original, recipe
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / "results" / name).read_text(encoding="utf-8")
+
+
+def test_epochs_table_is_that_of_the_committed_runs():
+    assert epochs.report() == read("epochs.md")
+    assert epochs.report() in README
+
+
+def test_each_run_of_the_epochs_table_is_of_the_default_recipe():
+    for count in epochs.SEEDS:
+        for seed, folder in enumerate(epochs.folders(count)):
+            assert epochs.is_done(folder, count, seed)
+
+
+def test_run_of_another_recipe_or_unfinished_does_not_count_for_the_epochs_table(tmp_path):
+    default = REPOSITORY / "results" / "default" / "seed-0"
+    assert not epochs.is_done(default, 5, 0)
+    assert not epochs.is_done(default, 10, 1)
+    assert not epochs.is_done(REPOSITORY / "results" / "textbook" / "seed-0", 10, 0)
+    assert not epochs.is_done(tmp_path, 10, 0)
+    for name in ("metrics.csv", "run.json"):
+        (tmp_path / name).write_bytes((default / name).read_bytes())
+    assert epochs.is_done(tmp_path, 10, 0)
+    lines = (tmp_path / "metrics.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.csv").write_text("".join(lines[:-1]))
+    assert not epochs.is_done(tmp_path, 10, 0)
+
+
+def test_comparison_with_the_original_is_that_of_the_committed_runs():
+    text = original.compare(sorted((REPOSITORY / "results" / "textbook").glob("seed-*")))
+    assert text == read("original.md")
+    assert text in README
+
+
+def test_table_of_what_was_tried_is_that_of_the_committed_runs():
+    text = recipe.report(recipe.read_runs())
+    assert text == read("recipe.md")
+    ablation = text.split("\n## ")[1].split("\n\n", 1)[1].strip()
+    assert ablation in README
