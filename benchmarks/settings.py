@@ -67,17 +67,17 @@ CHANGES = {
     "weight decay doubled": Setting(weight_decay=Setting.weight_decay * 2),
     "Adam's beta2 0.99": Setting(beta2=0.99),
     "no averaged weights": Setting(ema_decay=0.0),
-    "no rotation": Setting(rotation=0.0),
-    "no shear": Setting(shear=0.0),
-    "no scale": Setting(scale=0.0),
-    "no shift": Setting(shift=0.0),
     "elastic augmentation alone": Setting(rotation=0.0, shear=0.0, scale=0.0, shift=0.0),
     "elastic augmentation of 1.5 pixels": Setting(elastic=1.5),
     "augmentation fades to a quarter": Setting(final_strength=0.25),
     "bicubic interpolation": Setting(interpolation="bicubic"),
     "He initialisation": Setting(initialisation="he"),
-    "positive biases in fc1": Setting(initialisation="positive"),
     "label smoothing 0.05": Setting(label_smoothing=0.05),
+    "no shift": Setting(shift=0.0),
+    "no rotation": Setting(rotation=0.0),
+    "no scale": Setting(scale=0.0),
+    "no shear": Setting(shear=0.0),
+    "positive biases in fc1": Setting(initialisation="positive"),
 }
 
 
