@@ -2,7 +2,8 @@
 
     python benchmarks/original.py
 
-Reads the runs in results/textbook (`python train.py --textbook --seed S`) and writes results/original.md.
+Reads the runs in results/textbook (`python train.py --textbook --seed S`) and those in results/textbook-512 (the same
+with `--batch-size 512`), and writes results/original.md.
 """
 
 import sys
@@ -32,27 +33,37 @@ ORIGINAL = [  # 10 epochs, Adam, this network: accuracies in percent, losses in 
 ]
 
 
-def compare(folders: list[Path]) -> str:
+def compare(parent: Path) -> str:
     """Return the original table with the mean of the runs in each cell, and how many cells round to the same."""
-    histories = [read_metrics(folder / "metrics.csv") for folder in folders]
+    histories = [read_metrics(folder / "metrics.csv") for folder in sorted(parent.glob("seed-*"))]
     rows, same = [], 0
     for number, (original, *epochs) in enumerate(zip(ORIGINAL, *histories, strict=True), 1):
-        cells = [str(number)]
+        row = [str(number)]
         for column, value in zip(COLUMNS, original, strict=True):
             ours = float(np.mean([getattr(epoch, TABLE[column]) for epoch in epochs]))
             texts = f"{value}%", f"{ours:.0%}"
             if column.endswith("loss"):
                 texts = f"{value:.2f}", f"{ours:.2f}"
             same += texts[0] == texts[1]
-            cells.append(f"{texts[0]} {'=' if texts[0] == texts[1] else '≠'} {texts[1]}")
-        rows.append(cells)
-    summary = f"Original, then ours: {same} of {len(ORIGINAL) * len(COLUMNS)} cells agree, rounded as the original is."
-    return f"{table(['Epoch', *COLUMNS], rows)}\n\n{summary}\n"
+            row.append(f"{texts[0]} {'=' if texts[0] == texts[1] else '≠'} {texts[1]}")
+        rows.append(row)
+    summary = (
+        f"{same} of {len(ORIGINAL) * len(COLUMNS)} cells agree with the mean of {len(histories)} seeds, rounded alike."
+    )
+    return f"{table(['Epoch', *COLUMNS], rows)}\n\n{summary}"
+
+
+def report() -> str:
+    """Return original.md."""
+    results = REPOSITORY / "results"
+    return (
+        f"Original, then `python train.py --textbook`:\n\n{compare(results / 'textbook')}\n\n"
+        f"Original, then `python train.py --textbook --batch-size 512`:\n\n{compare(results / 'textbook-512')}\n"
+    )
 
 
 def main() -> None:
-    text = compare(sorted((REPOSITORY / "results" / "textbook").glob("seed-*")))
-    write_atomically(REPOSITORY / "results" / "original.md", text)
+    write_atomically(REPOSITORY / "results" / "original.md", text := report())
     print(text)
 
 

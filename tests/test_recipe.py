@@ -87,10 +87,10 @@ def test_comparison_counts_the_cells_that_round_to_the_original(tmp_path):
         EpochMetrics(n, 1e-3, row[1], row[0] / 100, 0.1, 0.9, row[3], row[2] / 100, 1.0)
         for n, row in enumerate(original.ORIGINAL, 1)
     ]
-    write_metrics(tmp_path / "metrics.csv", rows)
-    assert "40 of 40 cells" in original.compare([tmp_path])
+    write_metrics(tmp_path / "seed-0" / "metrics.csv", rows)
+    assert "40 of 40 cells" in original.compare(tmp_path)
     rows[0] = EpochMetrics(1, 1e-3, 0.536, 0.85, 0.1, 0.9, 0.15, 0.95, 1.0)  # a loss of 0.54, not 0.53
-    write_metrics(tmp_path / "metrics.csv", rows)
-    text = original.compare([tmp_path])
+    write_metrics(tmp_path / "seed-0" / "metrics.csv", rows)
+    text = original.compare(tmp_path)
     assert "39 of 40 cells" in text
     assert "0.53 ≠ 0.54" in text

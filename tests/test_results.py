@@ -37,9 +37,8 @@ def test_run_of_another_recipe_or_unfinished_does_not_count_for_the_epochs_table
 
 
 def test_comparison_with_the_original_is_that_of_the_committed_runs():
-    text = original.compare(sorted((REPOSITORY / "results" / "textbook").glob("seed-*")))
-    assert text == read("original.md")
-    assert text in README
+    assert original.report() == read("original.md")
+    assert original.report() in README
 
 
 def test_table_of_what_was_tried_is_that_of_the_committed_runs():
