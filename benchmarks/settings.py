@@ -75,9 +75,6 @@ CHANGES = {
     "no rotation": Setting(rotation=0.0),
     "no scale": Setting(scale=0.0),
     "no shear": Setting(shear=0.0),
-    "bicubic interpolation": Setting(interpolation="bicubic"),
-    "positive biases in fc1": Setting(initialisation="positive"),
-    "learning rate at its peak until 60% of the run": Setting(schedule="hold"),
 }
 
 
