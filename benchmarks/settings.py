@@ -75,6 +75,7 @@ CHANGES = {
     "no rotation": Setting(rotation=0.0),
     "no scale": Setting(scale=0.0),
     "no shear": Setting(shear=0.0),
+    "bicubic interpolation": Setting(interpolation="bicubic"),
 }
 
 
