@@ -45,10 +45,11 @@ def test_several_runs_give_mean_and_standard_deviation(tmp_path):
     assert "mean ± standard deviation of 3 runs (seeds 0 to 2)" in text
 
 
-def test_seeds_that_are_not_in_a_row_are_each_named(tmp_path):
-    runs = [write_run(tmp_path / str(seed), seed) for seed in (5, 0, 1)]
+@pytest.mark.parametrize("seeds", [(5, 0, 1), (0, 1)])
+def test_seeds_that_are_two_or_not_in_a_row_are_each_named(tmp_path, seeds):
+    runs = [write_run(tmp_path / str(seed), seed) for seed in seeds]
     assert plot_results.main([*runs, "--output-dir", str(tmp_path / "out")]) == 0
-    assert "(seeds 5, 0, 1)" in (tmp_path / "out" / "results.md").read_text()
+    assert f"(seeds {', '.join(map(str, seeds))})" in (tmp_path / "out" / "results.md").read_text()
 
 
 def test_curves_are_drawn_and_the_same_every_time(tmp_path):

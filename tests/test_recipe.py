@@ -76,6 +76,21 @@ def test_setting_that_is_none_stops_with_one_line(text):
         recipe.parse_setting([text])
 
 
+def test_each_half_of_the_held_out_images_scores_the_epoch_that_the_other_half_chooses(data, monkeypatch):
+    halves = {3: (0.99, 0.97), 7: (0.96, 0.98), 10: (0.95, 0.93)}  # accuracies of both halves; else 0.9
+
+    def epoch_of_known_scores(training, data, config, epoch, step):
+        chooser, scorer = halves.get(epoch, (0.9, 0.9))
+        return EpochMetrics(epoch, 0.01, 0.5, 0.8, 1 - chooser, chooser, 1 - scorer, scorer, 1.0)
+
+    monkeypatch.setattr(recipe, "load", lambda data_dir: data)
+    monkeypatch.setattr(train, "run_epoch", epoch_of_known_scores)
+    record = recipe.run(Setting(), 0, "")
+    assert record["last_accuracy"] == pytest.approx(0.94)
+    assert record["best_accuracy"] == pytest.approx((0.97 + 0.96) / 2)  # of epoch 3, then of epoch 7
+    assert record["best_loss"] == pytest.approx((0.03 + 0.04) / 2)
+
+
 def test_default_of_a_setting_is_what_the_code_does():
     setting = Setting()
     assert (setting.warm_up, setting.beta2) == (optimizer.WARM_UP, 0.999)
