@@ -72,6 +72,8 @@ CHANGES = {
     "augmentation fades to a quarter": Setting(final_strength=0.25),
     "elastic augmentation of 1.5 pixels": Setting(elastic=1.5),
     "Adam's beta2 0.99": Setting(beta2=0.99),
+    "Adam's beta2 0.99, elastic augmentation of 1.5 pixels": Setting(beta2=0.99, elastic=1.5),
+    "averaged weights of 100 steps": Setting(ema_decay=0.99),
     "no rotation": Setting(rotation=0.0),
     "no scale": Setting(scale=0.0),
     "no shear": Setting(shear=0.0),
