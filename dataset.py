@@ -1,11 +1,15 @@
 """MNIST as three splits of tensors: training, validation and test images, checked byte for byte."""
 
+import contextlib
 import gzip
 import hashlib
 import math
+import shutil
+import socket
 import tempfile
 import zlib
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +18,11 @@ import torch
 from torch import Tensor
 
 from command_line import UserError
-from files import write_atomically
+from files import only_one, write_atomically
 
 FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
+
+MIRROR_TIMEOUT_SECONDS = 20  # without a byte
 
 MD5 = {  # of the unpacked files of MNIST
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -108,29 +114,32 @@ def parse_idx(content: np.ndarray, dimensions: int) -> np.ndarray:
 def fetch(name: str, data_dir: Path) -> None:
     """Unpack the archives that lie in the folder of a data set; if files are missing still, download or draw them.
 
-    They are made beside their place and moved there once all four are whole. Raises UserError when that fails.
+    They are made beside their place and moved there once all four are whole. A second process waits for the first.
+    Raises UserError when that fails.
     """
     folder = data_dir / FOLDERS[name] / "raw"
     try:
-        for file in MD5:
-            archive = folder / f"{file}.gz"
-            if archive.is_file() and not (folder / file).is_file():
-                write_atomically(folder / file, gzip.decompress(archive.read_bytes()))
-        if all((folder / file).is_file() for file in MD5):
-            return
-
-        # Only here, since torchvision imports PyTorch's compiler, which takes longer than all the rest.
-        if name == "mnist":
-            from torchvision.datasets import MNIST as dataset_class
-        else:
-            from synthetic import SyntheticMNIST as dataset_class
-
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="incoming-") as incoming:
-            dataset_class(incoming, download=True)
+        with only_one(folder, timeout=600), time_limit(MIRROR_TIMEOUT_SECONDS):
             for file in MD5:
-                (Path(incoming) / FOLDERS[name] / "raw" / file).replace(folder / file)
-    except (OSError, EOFError, RuntimeError, zlib.error) as error:
+                archive = folder / f"{file}.gz"
+                if archive.is_file() and not (folder / file).is_file():
+                    write_atomically(folder / file, gzip.decompress(archive.read_bytes()))
+            if all((folder / file).is_file() for file in MD5):
+                return
+
+            # Only here, since torchvision imports PyTorch's compiler, which takes longer than all the rest.
+            if name == "mnist":
+                from torchvision.datasets import MNIST as dataset_class
+            else:
+                from synthetic import SyntheticMNIST as dataset_class
+
+            for killed in folder.glob("incoming-*"):  # what a download left that was killed
+                shutil.rmtree(killed)
+            with tempfile.TemporaryDirectory(dir=folder, prefix="incoming-") as incoming:
+                dataset_class(incoming, download=True)
+                for file in MD5:
+                    (Path(incoming) / FOLDERS[name] / "raw" / file).replace(folder / file)
+    except (OSError, EOFError, RuntimeError, HTTPException, zlib.error) as error:
         ways_on = "choose another --data-dir"
         if name == "mnist":
             ways_on = (
@@ -138,6 +147,17 @@ def fetch(name: str, data_dir: Path) -> None:
                 "or train on digits drawn from fonts with train.py --dataset synthetic"
             )
         raise UserError(f"can't get the data set {name} into {folder} ({error}): {ways_on}") from error
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Give up on every connection from which nothing comes for that long; torchvision sets no limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def to_float(images: Tensor) -> Tensor:

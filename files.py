@@ -4,7 +4,10 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from command_line import UserError
 
@@ -20,10 +23,31 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         reason = error.strerror or error
         raise UserError(f"can't write {path}: {reason}; make room there or choose another folder") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, timeout: float = 0) -> Iterator[None]:
+    """Be the only process in this context for the folder. The lock ends with its process, however that ends.
+
+    Raises UserError when another process is still in it after that many seconds, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=timeout)
+    except Timeout as error:
+        raise UserError(f"another process is at work in {folder}: wait for its end or choose another folder") from error
+    except OSError as error:
+        raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, value: dict) -> None:

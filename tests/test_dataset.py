@@ -1,8 +1,10 @@
+import contextlib
 import functools
 import gzip
 import hashlib
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -72,12 +74,22 @@ def mnist_server(data_dir, tmp_path, monkeypatch):
         def log_message(self, *args):
             pass
 
+        def do_GET(self):
+            server.requests.append(self.path)
+            super().do_GET()
+
+        def copyfile(self, source, outputfile):
+            with contextlib.suppress(ConnectionError):  # of clients that have given up
+                server.answer(self, source.read())
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     monkeypatch.setattr(MNIST, "resources", resources)
-    server.served = served
+    server.served, server.requests, server.hanging = served, [], threading.Event()
+    server.answer = lambda handler, content: handler.wfile.write(content)
     yield server
+    server.hanging.set()
     server.shutdown()
     server.server_close()
 
@@ -86,7 +98,7 @@ def test_mnist_is_downloaded_checked_and_unpacked(mnist_server, data, tmp_path):
     downloaded = load_data("mnist", tmp_path / "data", validation_size=200)
     assert torch.equal(downloaded.train.images, data.train.images)
     assert torch.equal(downloaded.test.labels, data.test.labels)
-    assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted(MD5)
+    assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted([".lock", *MD5])
 
     mnist_server.shutdown()  # and from now on it needs no server
     assert torch.equal(load_data("mnist", tmp_path / "data", 200).test.images, data.test.images)
@@ -107,8 +119,25 @@ def refuse(server):
         archive.unlink()
 
 
-def lie(server):
+def send_a_page(server):
     (server.served / "t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>Please log in to this network</html>")
+
+
+def send_half(server):
+    server.answer = lambda handler, content: handler.wfile.write(content[: len(content) // 2])
+
+
+def hang(server):
+    server.answer = lambda handler, content: server.hanging.wait(60)
+
+
+def hang_halfway(server):
+    def answer(handler, content):
+        handler.wfile.write(content[: len(content) // 2])
+        handler.wfile.flush()
+        server.hanging.wait(60)
+
+    server.answer = answer
 
 
 def leave(server):
@@ -116,21 +145,43 @@ def leave(server):
     server.server_close()
 
 
-@pytest.mark.parametrize("fault", [refuse, lie, leave])
-def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, fault):
+@pytest.mark.parametrize("fault", [refuse, send_a_page, send_half, hang, hang_halfway, leave])
+def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr("dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
     fault(mnist_server)
     with pytest.raises(UserError, match=r"put its four files there \(train-images.*--dataset synthetic"):
         load_data("mnist", tmp_path / "data", validation_size=200)
-    assert list((tmp_path / "data").rglob("*-ubyte*")) == []
+    assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == [".lock"]
 
 
-def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path):
+def test_download_goes_on_after_one_that_was_killed(mnist_server, data, tmp_path):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    half = raw / "incoming-killed" / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of it")
+    (raw / "t10k-labels-idx1-ubyte.tmp").write_bytes(b"half of it")
+    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.images, data.train.images)
+    assert not (raw / "incoming-killed").exists()
+
+
+def test_processes_that_want_the_data_at_once_download_it_once(mnist_server, data, tmp_path):
+    load_data("mnist", tmp_path / "one", 200)
+    requests_of_one = sorted(mnist_server.requests)
+    mnist_server.requests.clear()
+    with ThreadPoolExecutor() as pool:  # each takes the lock for itself, as a process does
+        loaded = list(pool.map(lambda _: load_data("mnist", tmp_path / "three", 200), range(3)))
+    assert all(torch.equal(each.train.images, data.train.images) for each in loaded)
+    assert sorted(mnist_server.requests) == requests_of_one
+
+
+@pytest.mark.parametrize("file", MD5)
+def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, file):
     load_data("mnist", tmp_path, validation_size=200)
-    file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
-    content = bytearray(file.read_bytes())
-    content[1000] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte is damaged .*delete it"):
+    path = tmp_path / "MNIST" / "raw" / file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{file} is damaged .*delete it"):
         load_data("mnist", tmp_path, validation_size=200)
 
 
@@ -141,8 +192,10 @@ def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path):
         ("train-images-idx3-ubyte", lambda content: b""),
         ("t10k-labels-idx1-ubyte", lambda content: content[:-1] + b"\x0a"),
         ("t10k-labels-idx1-ubyte", lambda content: content[:4] + b"\x00\x00\x00\x01" + content[-1:]),
+        ("train-images-idx3-ubyte", lambda content: content[:4] + b"\xff\xff\xff\xff" + content[8:]),
+        ("train-labels-idx1-ubyte", lambda content: b"<html>Please log in to this network</html>"),
     ],
-    ids=["truncated", "empty", "label 10", "one label"],
+    ids=["truncated", "empty", "label 10", "one label", "four billion images", "a page"],
 )
 def test_files_that_are_not_in_the_format_are_refused(data_dir, tmp_path, file, change):
     shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
