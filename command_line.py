@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,17 @@ from typing import NoReturn
 
 class UserError(Exception):
     """Something that the user can put right. The message is the one line that they see: what is wrong, what to do."""
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal that ends a script: Ctrl-C's SIGINT, or SIGTERM. advice is the rest of the line that the user sees."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.advice = ""
+
+    def __str__(self) -> str:
+        return ("terminated" if self.number == signal.SIGTERM else "interrupted") + self.advice
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,8 +42,8 @@ def number(kind: type, minimum: float, maximum: float = sys.float_info.max) -> C
             noun = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"must be {noun}, not {text!r}") from None
         if not minimum <= value <= maximum:  # not (...) so that NaN fails too
-            wanted = f"at least {minimum}" if maximum == sys.float_info.max else f"from {minimum} to {maximum}"
-            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text}")
+            limit = f"at most {maximum}" if value > maximum else f"at least {minimum}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, not {text}")
         return value
 
     return parse
@@ -44,32 +56,60 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def command(interrupted: str = "interrupted") -> Callable[[Callable], Callable]:
+def on_signals(react: Callable[[int], None]) -> dict[int, Callable]:
+    """Have Ctrl-C and SIGTERM call react with the signal's number; return what they did before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # what nohup has the script ignore stays ignored
+            signal.signal(number, lambda number, frame: react(number))
+    return before
+
+
+def start() -> None:
+    """Have Ctrl-C and SIGTERM end the script in one line while it imports what it needs: PyTorch takes a second."""
+
+    def stop(number: int) -> NoReturn:
+        print(f"{Path(sys.argv[0]).name}: {Interruption(number)}", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    on_signals(stop)
+
+
+def command(main: Callable) -> Callable:
     """Decorate a script's `main(argv=None)` so that it returns the exit code.
 
-    0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130: interrupted by Ctrl-C, told
-    in the line given here. 141: the reader of its output has gone.
+    0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130 and 143: ended by Ctrl-C or
+    SIGTERM, told in one line, too. 141: the reader of its output has gone.
     """
 
-    def decorate(main: Callable) -> Callable:
-        @functools.wraps(main)
-        def run(argv: list[str] | None = None) -> int:
-            name = Path(sys.modules[main.__module__].__file__).name
-            try:
-                main(argv)
-                sys.stdout.flush()
-            except UserError as error:
-                print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-                return 2
-            except KeyboardInterrupt:
-                newline = "\n" if sys.stderr.isatty() else ""  # below the ^C and the progress bar
-                print(f"{newline}{name}: {interrupted}", file=sys.stderr)
-                return 130
-            except BrokenPipeError:  # the reader has seen enough, as in `python evaluate.py ... | head -2`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def interrupt(number: int) -> NoReturn:
+        raise Interruption(number)
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        name = Path(sys.modules[main.__module__].__file__).name
+        before = on_signals(interrupt)
+        try:
+            main(argv)
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except Interruption as interruption:
+            newline = "\n" if sys.stderr.isatty() else ""  # below the ^C and the progress bar
+            print(f"{newline}{name}: {interruption}", file=sys.stderr)
+            return 128 + interruption.number
+        except OSError as error:  # of the output: all else that can't be read or written is a UserError by now
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(
+                error, BrokenPipeError
+            ):  # its reader has seen enough, as in `python evaluate.py ... | head -2`
                 return 141  # what a shell says of a program that SIGPIPE ended
-            return 0
+            print(f"{name}: error: can't write the output: {error.strerror or error}", file=sys.stderr)
+            return 2
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 0
 
-        return run
-
-    return decorate
+    return run

@@ -1,10 +1,11 @@
 """The recipe of a run, and train.py's command line."""
 
 from argparse import SUPPRESS, BooleanOptionalAction, Namespace
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from command_line import Parser, UserError, number
+from files import read_json
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", 
 
 def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     """Return the flags, and those settings of the recipe that were given."""
-    default, size = TrainConfig(), number(int, 1)
+    default, size = TrainConfig(), number(int, 1, 10**9)
     parser = Parser("train.py", description="Train the network on MNIST.")
     recipe = parser.add_argument_group("recipe", argument_default=SUPPRESS)
     add = recipe.add_argument
@@ -58,6 +59,30 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
     return args, {**(TEXTBOOK if args.textbook else {}), **given}
+
+
+def config_from(saved: dict) -> TrainConfig:
+    """Return the recipe that a file holds. Raises UserError unless the flags can say each of its values."""
+    names = [field.name for field in fields(TrainConfig)]
+    if not isinstance(saved, dict) or set(saved) != set(names):
+        raise UserError(f"its config is not {', '.join(names)}")
+    flags = []
+    for name, value in saved.items():
+        name = name.replace("_", "-")
+        flags.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{name}" if value else f"--no-{name}")
+    config = TrainConfig(**parse_arguments(flags)[1])
+    if asdict(config) != saved:
+        raise UserError("its config has values of other types")
+    return config
+
+
+def read_recipe(folder: Path) -> TrainConfig:
+    """Return the recipe of the run in a folder. Raises UserError when its run.json can't be read or used."""
+    run = read_json(folder / "run.json")
+    try:
+        return config_from(run.get("config"))
+    except UserError as error:
+        raise UserError(f"{folder / 'run.json'} is not what this version of train.py writes ({error})") from error
 
 
 def check_resumable(saved: dict, settings: dict) -> None:

@@ -3,6 +3,11 @@
 python evaluate.py checkpoints/best.pt
 """
 
+if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
+    import command_line
+
+    command_line.start()
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +79,7 @@ def report(evaluation: Evaluation, title: str) -> str:
     return "\n".join(lines)
 
 
-@command()
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run")

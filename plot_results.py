@@ -3,6 +3,11 @@
 python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
+if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
+    import command_line
+
+    command_line.start()
+
 import io
 from dataclasses import fields
 from pathlib import Path
@@ -13,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from command_line import Parser, UserError, command
-from config import TrainConfig
-from files import read_json, write_atomically
+from config import TrainConfig, read_recipe
+from files import write_atomically
 from metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
 
 # (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
@@ -27,11 +32,10 @@ CURVES = [
 
 def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
     """Return the recipe of a run and its metrics. Raises UserError when the folder holds no run."""
-    history = read_metrics(folder / "metrics.csv")
-    try:
-        return TrainConfig(**read_json(folder / "run.json")["config"]), history
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'run.json'} is not what this version of train.py writes ({error})") from error
+    config, history = read_recipe(folder), read_metrics(folder / "metrics.csv")
+    if len(history) > config.epochs:
+        raise UserError(f"{folder}: metrics.csv has {len(history)} epochs, and its run.json wants {config.epochs} only")
+    return config, history
 
 
 def check_comparable(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> None:
@@ -135,7 +139,7 @@ def set_ticks(axes: Axes, values: list[float], text: str) -> None:
     axes.minorticks_off()
 
 
-@command()
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="folders of runs (default: checkpoints)")

@@ -3,6 +3,11 @@
 python train.py --epochs 10
 """
 
+if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
+    import command_line
+
+    command_line.start()
+
 import copy
 import math
 import time
@@ -19,13 +24,13 @@ from tqdm import tqdm
 
 from augmentation import random_maps, warp
 from checkpoint import describe_run, find_run, serialize
-from command_line import UserError, command, leave
+from command_line import Interruption, UserError, command, leave
 from config import TrainConfig, parse_arguments
 from cuda_graph import CapturedStep
 from dataset import Data, Split, batches, load_data, to_float
 from device import choose_device, keep_freed_memory
 from evaluate import evaluate
-from files import archive, read_json, write_atomically, write_json
+from files import archive, only_one, read_json, write_atomically, write_json
 from metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
 from model import DigitCNN
 from optimizer import AdamW, learning_rate_at
@@ -108,6 +113,7 @@ def train_one_epoch(
 
     Returns the running loss (nats per image) and accuracy (a fraction), and the learning rate of the last step.
     All random draws are made at the start, on the CPU, for the epoch as a whole: they don't depend on the device.
+    Raises UserError when a loss is infinite or not a number: on a CPU at that step, elsewhere at the end of the epoch.
     """
     device, count, batch_size = split.images.device, len(split.labels), config.batch_size
     generator = epoch_generator(config.seed, epoch)
@@ -124,23 +130,34 @@ def train_one_epoch(
     bar = tqdm(batches(split, batch_size, order), f"epoch {epoch}", steps, leave=False, disable=None)
     for (images, labels), *settings in zip(bar, maps, rates, ema_weights, strict=True):
         results.append(step(training, images, labels, *settings, config.amp))
+        if device.type == "cpu" and not results[-1][0].isfinite():  # an accelerator would have to wait for the answer
+            break
     losses, correct = (torch.stack(values).cpu() for values in zip(*results, strict=True))
+    if not (finite := losses.isfinite()).all():
+        wrong = int(finite.int().argmin())  # the first
+        raise diverged(losses[wrong].item(), f"in epoch {epoch} at step {wrong + 1} of {steps}", rates[wrong], config)
     return losses.double().sum().item() / count, correct.sum().item() / count, rates[-1].item()
 
 
+def diverged(loss: float, when: str, learning_rate: float, config: TrainConfig) -> UserError:
+    """Return the error of a loss that is infinite or not a number."""
+    return UserError(
+        f"the loss became {loss} {when}, learning rate {learning_rate:g}: try a smaller --learning-rate than "
+        f"{config.learning_rate:g} (or --weight-decay than {config.weight_decay:g}); "
+        "the checkpoints of the epochs before are kept"
+    )
+
+
 def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int, step: Callable) -> EpochMetrics:
-    """Train for one epoch, then evaluate the averaged weights. Raises UserError when the loss is no longer a number."""
+    """Train for one epoch, then evaluate the averaged weights. Raises UserError when a loss is no longer finite."""
     started = time.perf_counter()
     train_loss, train_accuracy, learning_rate = train_one_epoch(training, data.train, config, epoch, step)
     train_seconds = time.perf_counter() - started
-    if not math.isfinite(train_loss):
-        raise UserError(
-            f"the loss became {train_loss} in epoch {epoch}: try a smaller --learning-rate than "
-            f"{config.learning_rate:g} (or --weight-decay than {config.weight_decay:g}); "
-            "the checkpoints of the epochs before are kept"
-        )
     validation = evaluate(training.averaged_model, data.validation)
     test = evaluate(training.averaged_model, data.test)
+    for name, loss in {"validation": validation.loss, "test": test.loss}.items():
+        if not math.isfinite(loss):  # by the last step
+            raise diverged(loss, f"on the {name} images after epoch {epoch}'s last step", learning_rate, config)
     scores = (train_loss, train_accuracy, validation.loss, validation.accuracy, test.loss, test.accuracy)
     return EpochMetrics(epoch, learning_rate, *scores, train_seconds)
 
@@ -185,18 +202,19 @@ def restore(training: Training, checkpoint: dict, run: dict, folder: Path) -> li
     history = [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
     write_metrics(folder / "metrics.csv", history)  # the run may have been stopped before it could
     earlier = read_json(folder / "run.json")
-    run["seconds"] = earlier.get("seconds", 0.0)
+    if isinstance(seconds := earlier.get("seconds"), float):
+        run["seconds"] = seconds
     if changed := [key for key in ("device", "threads", "versions") if earlier.get(key) != run[key]]:
         print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
     return history
 
 
-@command(interrupted="interrupted; the same command with --resume continues the run")
+@command
 def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
     folder, checkpoint = args.output_dir, None
     if args.resume:
-        checkpoint, settings = find_run(folder, settings)
+        _, settings = find_run(folder, settings)
     config = TrainConfig(**settings)
 
     device = choose_device(args.device)
@@ -210,19 +228,26 @@ def main(argv: list[str] | None = None) -> None:
     training = build_training(config, device)
     run = describe_run(config, data, device)
 
-    if checkpoint:
-        history = restore(training, checkpoint, run, folder)
-    else:
-        history = []
-        if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
-            print(f"The earlier run is now in {archived}")
-        write_json(folder / "run.json", run)
-
-    counts = ", ".join(f"{count:,} {name}" for name, count in run["dataset"]["images"].items())
-    print(f"{data.name}: {counts} images; {device}, {run['threads']} threads; seed {config.seed}")
-    print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
     step = CapturedStep(train_step) if args.cuda_graph else train_step
-    train(training, data, config, history, run, folder, step)
+    with only_one(folder):
+        if args.resume:  # again: another process may have left a newer one
+            checkpoint, _ = find_run(folder, settings)
+        if checkpoint:
+            history = restore(training, checkpoint, run, folder)
+        else:
+            history = []
+            if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
+                print(f"The earlier run is now in {archived}")
+            write_json(folder / "run.json", run)
+
+        counts = ", ".join(f"{count:,} {name}" for name, count in run["dataset"]["images"].items())
+        print(f"{data.name}: {counts} images; {device}, {run['threads']} threads; seed {config.seed}")
+        print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
+        try:
+            train(training, data, config, history, run, folder, step)
+        except Interruption as interruption:
+            interruption.advice = "; the same command with --resume continues the run"
+            raise
     best = best_epoch(history)
     print(
         f"\n{folder / 'best.pt'}: epoch {best.epoch}, the best by validation accuracy; "

@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,13 +34,44 @@ def test_evaluation_equals_the_answer_computed_by_hand():
     assert evaluation.confusion.sum() == 3
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 300, 1000])
-def test_evaluation_does_not_depend_on_the_batch_size(data, batch_size):
+@pytest.fixture
+def set_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200, 1000])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_evaluation_depends_neither_on_the_batch_size_nor_on_the_threads(data, set_threads, batch_size, threads):
     model = DigitCNN()
-    one, other = evaluate.evaluate(model, data.test, 64), evaluate.evaluate(model, data.test, batch_size)
+    one = evaluate.evaluate(model, data.test, 64)
+    set_threads(threads)
+    other = evaluate.evaluate(model, data.test, batch_size)
     assert len(other.labels) == 300
     assert one.correct == other.correct
     assert one.loss == pytest.approx(other.loss, abs=1e-6)
+    torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=1e-5)
+
+
+def test_evaluation_on_real_mnist_depends_neither_on_the_batch_size_nor_on_the_threads(mnist_dir, set_threads):
+    test = load_data("mnist", mnist_dir).test
+    model = DigitCNN()
+    one = evaluate.evaluate(model, test)
+    for threads, batch_size in ((1, 7), (2, 1000), (3, 10_000)):
+        set_threads(threads)
+        other = evaluate.evaluate(model, test, batch_size)
+        assert one.correct == other.correct
+        assert one.loss == pytest.approx(other.loss, abs=1e-6)
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="wants an accelerator")
+def test_evaluation_does_not_depend_on_the_device(data):
+    model, device = DigitCNN(), torch.accelerator.current_accelerator()
+    one = evaluate.evaluate(model, data.test)
+    other = evaluate.evaluate(model.to(device), Split(*(tensor.to(device) for tensor in data.test)))
+    assert one.correct == other.correct
+    assert one.loss == pytest.approx(other.loss, abs=1e-4)  # convolutions in TF32 there
 
 
 def test_evaluation_leaves_the_model_as_it_was(data):
@@ -134,6 +166,31 @@ def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants /dev/full")
+def test_output_that_cannot_be_written_is_one_line(run, data_dir):
+    command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.stderr == "evaluate.py: error: can't write the output: No space left on device\n"
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["--split", "all"], ["--device", "abacus"], ["--data-dir"], ["--batch-size", "9"], ["--pictures", "file"]],
+    ids=" ".join,
+)
+def test_wrong_argument_is_one_line_and_exit_code_2(run, data_dir, tmp_path, capsys, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    capsys.readouterr()
+    assert evaluate.main([str(run / "best.pt"), "--data-dir", str(data_dir), *flags] if flags else []) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("evaluate.py: error: ")
+    assert error.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):

@@ -1,5 +1,8 @@
 import json
+import math
+import re
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from augmentation import random_maps
 from checkpoint import load_checkpoint
 from config import TEXTBOOK, TrainConfig, parse_arguments
 from evaluate import evaluate
-from metrics import best_epoch, read_metrics
+from metrics import best_epoch, epoch_row, read_metrics
 from train import build_training, epoch_generator, train_one_epoch
 
 
@@ -161,7 +164,7 @@ def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, cap
     assert sum(line.startswith("|     ") for line in output.splitlines()) == 2
     assert "synthetic: 800 train, 200 validation, 300 test images" in output
     folder = tmp_path / "run"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "last.pt", "metrics.csv", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.pt", "last.pt", "metrics.csv", "run.json"]
     run = json.loads((folder / "run.json").read_text())
     assert run["config"] == {**TrainConfig().__dict__, "epochs": 2, "batch_size": 64, "validation_size": 200,
                              "dataset": "synthetic"}  # fmt: skip
@@ -169,6 +172,8 @@ def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, cap
     history = read_metrics(folder / "metrics.csv")
     last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
     assert [epoch.__dict__ for epoch in history] == last["history"]
+    assert [line for line in output.splitlines() if line.startswith("|     ")] == list(map(epoch_row, history))
+    assert f"test accuracy {best_epoch(history).test_accuracy:.2%}" in output
     assert best["epoch"] == best_epoch(history).epoch
 
 
@@ -198,7 +203,7 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
     def interrupt_epoch_2(training, data, config, epoch, step):
         metrics = run_epoch(training, data, config, epoch, step)
         if epoch == 2:  # after its training, before it is saved
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return metrics
 
     monkeypatch.setattr(train, "run_epoch", interrupt_epoch_2)
@@ -227,7 +232,7 @@ def test_resume_without_a_run_starts_one(small_run, tmp_path):
 
 def test_run_killed_before_its_first_checkpoint_resumes_with_its_own_settings(small_run, tmp_path, monkeypatch):
     def die(*args):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(train, "run_epoch", die)
     assert train.main([*small_run, "--textbook", "--epochs", "1", "--seed", "3"]) == 130
@@ -246,7 +251,7 @@ def test_crash_between_the_two_checkpoints_leaves_a_run_that_resumes(small_run, 
 
     def write_three_files(path, content):  # best.pt and last.pt of the first epoch, best.pt of the second
         if len(written) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         written.append(path.name)
         write(path, content)
 
@@ -289,7 +294,7 @@ def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_pa
 
     def stop_at_epoch_2(training, data, config, epoch, step):
         if epoch == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return run_epoch(training, data, config, epoch, step)
 
     monkeypatch.setattr(train, "run_epoch", stop_at_epoch_2)
@@ -352,12 +357,13 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
     ("flags", "message"),
     [
         (["--epochs", "0"], "--epochs: must be at least 1, not 0"),
+        (["--epochs", "10000000000000000000"], "--epochs: must be at most 1000000000, not 1"),
         (["--epochs", "1.5"], "--epochs: must be a whole number, not '1.5'"),
         (["--learning-rate", "nan"], "--learning-rate: must be at least 1e-12, not nan"),
-        (["--learning-rate", "inf"], "--learning-rate: must be at least"),
+        (["--learning-rate", "inf"], "--learning-rate: must be at most 1.79"),
         (["--weight-decay", "-1"], "--weight-decay: must be at least 0, not -1"),
-        (["--ema-decay", "1"], "--ema-decay: must be from 0 to 0.999999, not 1"),
-        (["--seed", "-1"], "--seed: must be from 0"),
+        (["--ema-decay", "1"], "--ema-decay: must be at most 0.999999, not 1"),
+        (["--seed", "-1"], "--seed: must be at least 0, not -1"),
         (["--schedule", "cosine"], "--schedule: invalid choice: 'cosine'"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
         (["--batch-size", "801"], "--batch-size 801 is more than the 800 training images"),
@@ -374,10 +380,41 @@ def test_wrong_argument_is_one_line_and_touches_nothing(small_run, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-def test_loss_that_is_no_longer_a_number_stops_the_run_with_one_line(small_run, tmp_path, capsys):
-    assert train.main([*small_run, "--learning-rate", "1e30", "--epochs", "2"]) == 2
-    assert "in epoch 1: try a smaller --learning-rate than 1e+30" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "recipe", ["--learning-rate 1e6", "--learning-rate 1e6 --amp", "--textbook --learning-rate 1e10"]
+)
+def test_loss_that_is_no_longer_finite_stops_the_run_at_that_step(small_run, tmp_path, capsys, monkeypatch, recipe):
+    steps, train_step = [], train.train_step
+    monkeypatch.setattr(train, "train_step", lambda *args: steps.append(train_step(*args)) or steps[-1])
+    assert train.main([*small_run, *recipe.split(), "--batch-size", "8", "--epochs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    message = r"the loss became (inf|nan) in epoch 1 at step (\d+) of 100, learning rate \S+: try a smaller"
+    assert int(re.search(message, error)[2]) == len(steps) < 100
+    assert not math.isfinite(steps[-1][0])
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_loss_that_the_last_step_spoils_is_found_by_the_evaluation(small_run, tmp_path, capsys):
+    flags = ["--textbook", "--learning-rate", "1e20", "--batch-size", "800", "--epochs", "1"]  # one step
+    assert train.main([*small_run, *flags]) == 2
+    assert re.search(
+        r"the loss became (inf|nan) on the validation images after epoch 1's last step, learning rate 1e\+20: try",
+        capsys.readouterr().err,
+    )
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_loss_that_is_no_longer_finite_keeps_the_checkpoints_of_the_epochs_before(small_run, tmp_path, capsys):
+    flags = [*small_run, "--schedule", "constant", "--learning-rate", "30", "--epochs", "9"]  # grows for a while
+    assert train.main(flags) == 2
+    error = capsys.readouterr().err
+    done = load_checkpoint(tmp_path / "run" / "last.pt")["epoch"]
+    assert 1 <= done < 9
+    assert f"in epoch {done + 1} at step" in error
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == done
+    assert train.main([*flags, "--resume"]) == 2  # to the same end
+    assert capsys.readouterr().err == error
 
 
 def test_output_folder_that_is_a_file_is_one_line(small_run, tmp_path, capsys):

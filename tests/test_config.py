@@ -1,0 +1,103 @@
+"""The flags of train.py: whatever is given, a run has that recipe, or there is one line and nothing is touched."""
+
+import contextlib
+import io
+from dataclasses import asdict, fields
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import train
+from command_line import UserError
+from config import TEXTBOOK, TrainConfig, config_from, parse_arguments
+
+
+def is_number(text: str, kind: type) -> bool:
+    with contextlib.suppress(ValueError):
+        kind(text)
+        return True
+    return False
+
+
+# What the flags take, and what they don't, as people may write it.
+RIGHT = {
+    "epochs": st.integers(1, 10**9),
+    "batch_size": st.integers(1, 10**9),
+    "learning_rate": st.floats(1e-12, allow_infinity=False),
+    "weight_decay": st.floats(0, allow_infinity=False),
+    "schedule": st.sampled_from(["one-cycle", "constant"]),
+    "ema_decay": st.floats(0, 0.999999),
+    "augment": st.booleans(),
+    "amp": st.booleans(),
+    "seed": st.integers(0, 2**63 - 1),
+    "validation_size": st.integers(1, 10**9),
+    "dataset": st.sampled_from(["mnist", "synthetic"]),
+}
+NO_INTEGER = st.text().filter(lambda text: not is_number(text, int)) | st.floats().map(str)
+NO_NUMBER = st.text().filter(lambda text: not is_number(text, float)) | st.sampled_from(["nan", "inf", "-inf", "1e999"])
+WRONG = {
+    "--epochs": NO_INTEGER | st.integers(max_value=0) | st.integers(10**9 + 1),
+    "--batch-size": NO_INTEGER | st.integers(max_value=0) | st.integers(801),  # of 800 training images
+    "--learning-rate": NO_NUMBER | st.floats(max_value=0),
+    "--weight-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True),
+    "--schedule": st.text().filter(lambda text: text not in ("one-cycle", "constant")),
+    "--ema-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True) | st.floats(1),
+    "--augment": st.text(),
+    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(2**63),
+    "--validation-size": NO_INTEGER | st.integers(max_value=0) | st.integers(1000),  # of 1,000 images
+    "--dataset": st.text().filter(lambda text: text not in ("mnist", "synthetic")),
+    "--device": st.text().filter(lambda text: not text.startswith("cpu"))
+    | st.sampled_from(["auto,cpu", "cuda:99", "cuda:-1", "mps:7", "meta", "gpu"]),
+}
+
+
+def flags_of(recipe: dict) -> list[str]:
+    flags = []
+    for name, value in recipe.items():
+        flag = name.replace("_", "-")
+        flags.append(f"--{flag}={value}" if not isinstance(value, bool) else f"--{flag}" if value else f"--no-{flag}")
+    return flags
+
+
+@given(st.fixed_dictionaries({}, optional=RIGHT), st.booleans())
+def test_settings_are_those_that_were_given(given_settings, textbook):
+    _, recipe = parse_arguments([*flags_of(given_settings), *["--textbook"] * textbook])
+    assert recipe == {**(TEXTBOOK if textbook else {}), **given_settings}
+    config = TrainConfig(**recipe)
+    assert config_from(asdict(config)) == config  # and come back from a file
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wrong=st.fixed_dictionaries({}, optional=WRONG).filter(bool))
+def test_wrong_flags_are_one_line_and_nothing_is_touched(small_run, tmp_path, wrong):
+    output, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+        exit_code = train.main([*small_run, *[f"{flag}={value}" for flag, value in wrong.items()]])
+    assert exit_code == 2
+    assert output.getvalue() == ""
+    assert error.getvalue().startswith("train.py: error: ")
+    assert len(error.getvalue().splitlines()) == 1
+    assert any(flag in error.getvalue() for flag in wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none()) | st.just({})
+
+
+@given(st.sampled_from([field.name for field in fields(TrainConfig)]), JUNK)
+def test_recipe_of_a_file_has_values_that_the_flags_can_say(name, value):
+    recipe = {**asdict(TrainConfig()), name: value}
+    try:
+        config = config_from(recipe)
+    except UserError as error:
+        assert len(str(error).splitlines()) <= 1
+    else:
+        assert asdict(config) == recipe
+        assert parse_arguments(flags_of(recipe))[1] == recipe
+
+
+@pytest.mark.parametrize("saved", [None, [], {}, {"help": True}, {**asdict(TrainConfig()), "momentum": 0.9}])
+def test_what_is_no_recipe_is_refused(saved):
+    with pytest.raises(UserError, match="its config is not epochs, batch_size"):
+        config_from(saved)

@@ -1,0 +1,257 @@
+"""What happens to a run when its process or its disk fails. The faults are made, not imitated."""
+
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+from test_train import assert_bitwise_equal, run_files
+
+import train
+from checkpoint import load_checkpoint
+from metrics import read_metrics
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Where processes come from that have PyTorch already: forks of one that has imported train.py and this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
+        patch.setenv("OMP_NUM_THREADS", "1")  # not more than needed, of many processes
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["train", "test_faults"])
+        yield context
+
+
+@pytest.fixture
+def flags(small_run) -> list[str]:
+    return [*small_run, "--epochs", str(EPOCHS)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(processes, data_dir, tmp_path_factory):
+    """The files of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    flags = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
+    assert run(processes, [*flags, "--epochs", str(EPOCHS), "--data-dir", str(data_dir), "--output-dir", str(folder)])
+    return run_files(folder)
+
+
+def run_train(flags, log, limit=None, deadly=False, kill_at=None):
+    """Run train.py in this process, its output going to a file.
+
+    limit is the largest size of a file; a deadly one kills the process in the middle of its write. kill_at kills it
+    when it opens, renames or removes a file of the run for the kill_at-th time.
+    """
+    descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if deadly:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    folder, uses = flags[flags.index("--output-dir") + 1], 0
+
+    def hook(event, args):
+        nonlocal uses
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(args[0]).startswith(folder):
+            uses += 1
+            if uses == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if kill_at:
+        sys.addaudithook(hook)
+    os._exit(train.main(flags))
+
+
+def start(processes, flags, log=os.devnull, **options):
+    process = processes.Process(target=run_train, args=(flags, str(log)), kwargs=options)
+    process.start()
+    return process
+
+
+def run(processes, flags, **options) -> bool:
+    """Run train.py to its end; return whether it came there."""
+    process = start(processes, flags, **options)
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode == 0
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_run_killed_at_every_use_of_its_files_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
+    kill_at, finished = 0, False
+    while not finished:  # the process that reaches the end before its kill_at-th use is the last
+        kill_at += 1
+        finished = run(processes, [*flags, "--resume"], kill_at=kill_at)
+        if (folder / "last.pt").exists() and load_checkpoint(folder / "last.pt")["epoch"] == EPOCHS and not finished:
+            assert run(processes, [*flags, "--resume"])
+            assert_bitwise_equal(run_files(folder), uninterrupted)
+            shutil.rmtree(folder)
+    assert kill_at > 8 * EPOCHS
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
+def test_run_killed_at_random_moments_resumes_to_the_same_bits(processes, flags, folder, tmp_path, uninterrupted):
+    started = time.monotonic()
+    assert run(processes, [*flags, "--output-dir", str(tmp_path / "timed")])
+    seconds, moments = time.monotonic() - started, random.Random(0)
+    for _ in range(6):
+        for _ in range(3):
+            process = start(processes, [*flags, "--resume"])
+            time.sleep(moments.uniform(0, seconds))
+            process.kill()
+            process.join()
+        assert run(processes, [*flags, "--resume"])
+        assert_bitwise_equal(run_files(folder), uninterrupted)
+        shutil.rmtree(folder)
+
+
+def test_run_killed_in_the_middle_of_a_write_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
+    process = start(processes, flags)
+    wait_for((folder / "metrics.csv").exists)
+    process.kill()
+    process.join()
+    before = run_files(folder)[0]
+    process = start(processes, [*flags, "--resume"], limit=300_000, deadly=True)
+    process.join()
+    assert process.exitcode == -signal.SIGXFSZ
+    (torn,) = folder.glob("*.pt.tmp")
+    assert torn.stat().st_size == 300_000
+    assert_bitwise_equal(run_files(folder)[0], before)
+    assert run(processes, [*flags, "--resume"])
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_signal_ends_a_run_in_one_line_that_says_how_to_resume(
+    processes, flags, folder, tmp_path, uninterrupted, number, word
+):
+    process = start(processes, flags, log=tmp_path / "log")
+    wait_for((folder / "last.pt").exists)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 128 + number
+    log = (tmp_path / "log").read_text()
+    assert log.splitlines()[-1] == f"train.py: {word}; the same command with --resume continues the run"
+    assert "Traceback" not in log
+    assert list(folder.glob("*.tmp")) == []
+    assert run(processes, [*flags, "--resume"])
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "plot_results.py"])
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_signal_during_the_imports_ends_a_script_in_one_line(tmp_path, script, number, word):
+    command = [sys.executable, "-X", "importtime", str(REPOSITORY / script), "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        while "command_line" not in (line := process.stderr.readline()):
+            assert line
+        while "numpy" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(number)
+        rest = process.stderr.read().splitlines()
+    assert rest[-1] == f"{script}: {word}"
+    assert all(line.startswith("import time:") for line in rest[:-1])
+    assert process.returncode == 128 + number
+
+
+def test_file_size_limit_keeps_the_checkpoint_before_and_the_run_resumes(
+    processes, flags, folder, tmp_path, uninterrupted
+):
+    process = start(processes, flags)
+    wait_for((folder / "last.pt").exists)
+    process.kill()
+    process.join()
+    before = load_checkpoint(folder / "last.pt")["epoch"]
+    limit = (folder / "last.pt").stat().st_size - 1
+    process = start(processes, [*flags, "--resume"], log=tmp_path / "log", limit=limit)
+    process.join()
+    assert process.exitcode == 2
+    error = (tmp_path / "log").read_text().splitlines()[-1]
+    assert error.startswith("train.py: error: can't write")
+    assert "File too large; make room there" in error
+    assert load_checkpoint(folder / "last.pt")["epoch"] == before
+    assert run(processes, [*flags, "--resume"])
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
+def in_namespace(script: str, **paths) -> subprocess.CompletedProcess:
+    """Run a shell script that may mount file systems, seen by nobody else; skip the test where that isn't allowed."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh"]
+    try:
+        subprocess.run([*namespace, "-c", "mount -t tmpfs none /mnt"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("wants to mount file systems of its own (unshare --user --mount)")
+    variables = {name: str(path) for name, path in paths.items()}
+    python = f'"{sys.executable}" "{REPOSITORY / "train.py"}"'
+    return subprocess.run(
+        [*namespace, "-c", script.replace("train.py", python)],
+        env={**os.environ, **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder, tmp_path, uninterrupted):
+    folder.mkdir()
+    script = f"""
+        mount -t tmpfs -o size=1250k none $folder  # room for two checkpoints, not for a third
+        train.py {" ".join(flags)}
+        echo exit code $?; ls $folder
+        mount -o remount,size=9000k $folder
+        train.py {" ".join(flags)} --resume && cp -r $folder $copy
+    """
+    result = in_namespace(script, folder=folder, copy=tmp_path / "copy")
+    assert "exit code 2\nbest.pt\nlast.pt\nmetrics.csv\nrun.json\n" in result.stdout
+    (error,) = result.stderr.splitlines()
+    assert "can't write" in error
+    assert "No space left on device; make room there" in error
+    assert_bitwise_equal(run_files(tmp_path / "copy"), uninterrupted)
+
+
+def test_read_only_output_folder_is_found_before_the_first_epoch(flags, folder):
+    folder.mkdir()
+    result = in_namespace(f"mount -t tmpfs -o ro none $folder; train.py {' '.join(flags)}", folder=folder)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == f"train.py: error: can't write {folder}: Read-only file system; choose another folder\n"
+
+
+def test_read_only_data_folder_trains(flags, folder, data_dir):
+    script = f"mount --bind $data_dir $data_dir; mount -o remount,bind,ro $data_dir; train.py {' '.join(flags)}"
+    result = in_namespace(script, data_dir=data_dir)
+    assert result.returncode == 0, result.stderr
+    assert len(read_metrics(folder / "metrics.csv")) == EPOCHS
+
+
+def test_second_run_in_a_folder_stops_in_one_line_and_the_first_goes_on(
+    processes, flags, folder, uninterrupted, capsys
+):
+    process = start(processes, flags)
+    wait_for((folder / "run.json").exists)
+    for more in ([], ["--resume"], ["--seed", "1"]):
+        assert train.main([*flags, *more]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"another process is at work in {folder}: wait for its end" in error
+    process.join()
+    assert process.exitcode == 0
+    assert_bitwise_equal(run_files(folder), uninterrupted)
