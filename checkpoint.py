@@ -1,9 +1,12 @@
 """The files of a run: its checkpoints, dicts of tensors and plain Python values, and run.json, how it was made."""
 
+import hashlib
 import importlib.metadata
 import io
+import json
 import platform
 import subprocess
+import warnings
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -12,40 +15,42 @@ import numpy as np
 import torch
 
 from command_line import UserError
-from config import TrainConfig, check_resumable
+from config import TrainConfig, check_resumable, config_from, read_recipe
 from dataset import Data
-from files import read_json
-from metrics import EpochMetrics
+from metrics import metrics_from
 from model import DigitCNN
 from optimizer import AdamW
 
 KEYS = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "scheduler", "history", "versions"}
+MAX_BYTES = 10_000_000  # of a checkpoint, whose parts take half a megabyte: a file may claim to unpack to far more
+DIGEST_BYTES = 32  # of SHA-256
 
 
 def serialize(checkpoint: dict) -> bytes:
-    """Return the content of a checkpoint file."""
+    """Return the content of a checkpoint file: what torch.save writes, a ZIP archive, with its SHA-256 as comment.
+
+    torch.load ignores the comment. It doesn't compare the checksums of ZIP either, and they don't cover all bytes.
+    """
     assert set(checkpoint) == KEYS
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    return buffer.getvalue()
+    return seal(buffer.getvalue())
+
+
+def seal(archive: bytes) -> bytes:
+    """Return a ZIP archive, which ends with the length of its comment, 0, with the SHA-256 of all before as comment."""
+    archive = archive[:-2] + DIGEST_BYTES.to_bytes(2, "little")
+    return archive + hashlib.sha256(archive).digest()
 
 
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint onto the CPU; nothing in the file is executed. Raises UserError if it can't be used."""
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the checksums
-        if damaged:
-            raise ValueError(f"wrong checksum of {damaged}")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if set(checkpoint) != KEYS:
-            raise ValueError("its entries are not those of this version")
-        TrainConfig(**checkpoint["config"])
-        if [EpochMetrics(**epoch).epoch for epoch in checkpoint["history"]][-1] != checkpoint["epoch"]:
-            raise ValueError("its history ends at another epoch")
-        for weights in ("averaged_model", "model"):
-            (model := DigitCNN()).load_state_dict(checkpoint[weights])
-        AdamW(model.parameters()).load_state_dict(checkpoint["optimizer"])
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the line that refuses a damaged file says enough
+            checkpoint = deserialize(content)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: train first (python train.py)") from error
     except OSError as error:
@@ -53,6 +58,28 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is no checkpoint of this version of train.py, or damaged ({reason[:100]})") from error
+    return checkpoint
+
+
+def deserialize(content: bytes) -> dict:
+    """Return the checkpoint that serialize turned into these bytes. Raises whatever other bytes give cause for."""
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+    if content != seal(content[:-DIGEST_BYTES]):
+        raise ValueError("wrong checksum")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise ValueError(f"unpacks to more than {MAX_BYTES:,} bytes")
+    checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if set(checkpoint) != KEYS:
+        raise ValueError("its entries are not those of this version")
+    config_from(checkpoint["config"])
+    json.dumps(checkpoint["dataset"])  # it has plain values only
+    if [metrics_from(epoch).epoch for epoch in checkpoint["history"]][-1] != checkpoint["epoch"]:
+        raise ValueError("its history ends at another epoch")
+    for weights in ("averaged_model", "model"):
+        (model := DigitCNN()).load_state_dict(checkpoint[weights])
+    AdamW(model.parameters()).load_state_dict(checkpoint["optimizer"])
     return checkpoint
 
 
@@ -75,10 +102,7 @@ def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
         if not (folder / "best.pt").exists():
             raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
     elif (folder / "run.json").exists():
-        try:
-            saved = asdict(TrainConfig(**read_json(folder / "run.json")["config"]))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"can't resume: {folder / 'run.json'} is of another version ({error})") from error
+        saved = asdict(read_recipe(folder))
     check_resumable(saved, settings)
     return checkpoint, saved
 

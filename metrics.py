@@ -83,8 +83,10 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
     """Read metrics.csv. Raises UserError when it isn't there or isn't what write_metrics writes."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        history = [parse_row(row) for row in rows]
+            text = file.read()
+        if not text.endswith("\n"):
+            raise ValueError("its last line is torn")
+        history = [parse_row(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}; train first, or name a run's folder") from error
     except (ValueError, TypeError, KeyError, csv.Error) as error:
@@ -100,4 +102,12 @@ def parse_row(row: dict[str, str]) -> EpochMetrics:
     metrics = EpochMetrics(int(row["epoch"]), *(float(row[column]) for column in COLUMNS[1:]))
     if not all(math.isfinite(value) for value in asdict(metrics).values()):
         raise ValueError(f"a value of epoch {metrics.epoch} is not finite")
+    return metrics
+
+
+def metrics_from(saved: dict) -> EpochMetrics:
+    """Return the record of an epoch that a checkpoint holds. Raises ValueError where it isn't one."""
+    metrics = parse_row({column: str(value) for column, value in saved.items()})
+    if asdict(metrics) != saved:
+        raise ValueError(f"values of epoch {metrics.epoch} are of other types")
     return metrics

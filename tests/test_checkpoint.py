@@ -1,13 +1,24 @@
+import copy
+import functools
+import io
+import math
+import operator
+import os
 import pickle
+import random
+import subprocess
+import zipfile
 from dataclasses import asdict
 
 import pytest
 import torch
 
-from checkpoint import KEYS, load_checkpoint, load_model, serialize
+import evaluate
+import train
+from checkpoint import DIGEST_BYTES, KEYS, load_checkpoint, load_model, seal, serialize
 from command_line import UserError
 from config import TrainConfig
-from metrics import EpochMetrics
+from metrics import COLUMNS, EpochMetrics
 from model import DigitCNN
 from optimizer import AdamW
 
@@ -41,33 +52,155 @@ def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint):
     assert not torch.equal(model.fc2.bias, checkpoint["model"]["fc2.bias"])
 
 
-class Malicious:
-    """A pickle that would write a file when it is loaded."""
+def refused(path, reason="no checkpoint of this version of train.py, or damaged") -> bool:
+    """Return whether the file is refused in one line with that reason; any other error fails the test."""
+    try:
+        load_checkpoint(path)
+    except UserError as error:
+        assert reason in str(error)
+        assert "\n" not in str(error)
+        return True
+    return False
 
-    def __init__(self, target):
-        self.target = target
+
+class Call:
+    """A value whose pickle calls a function when it is loaded."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return (open, (str(self.target), "w"))
+        return self.call
 
 
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
-    for path, save in [(tmp_path / "zip.pt", torch.save), (tmp_path / "plain.pt", save_pickle)]:
-        save({"model": Malicious(tmp_path / "owned")}, path)
-        with pytest.raises(UserError, match="is no checkpoint of this version of train.py"):
-            load_checkpoint(path)
+CALLS = {
+    "open": lambda owned: Call(open, owned, "w"),
+    "os.system": lambda owned: Call(os.system, f"touch '{owned}'"),
+    "subprocess": lambda owned: Call(subprocess.check_call, ["touch", owned]),
+    "eval": lambda owned: Call(eval, f"open({owned!r}, 'w')"),
+    "exec": lambda owned: Call(exec, f"open({owned!r}, 'w')"),
+    "torch.save": lambda owned: Call(torch.save, 1, owned),
+    "pickle.loads": lambda owned: Call(pickle.loads, pickle.dumps(Call(open, owned, "w"))),
+}
+
+
+PLACES = {
+    "everything": lambda checkpoint, value: value,
+    "model": lambda checkpoint, value: {**checkpoint, "model": value},
+    "optimizer": lambda checkpoint, value: {**checkpoint, "optimizer": {**checkpoint["optimizer"], "mean": value}},
+    "epoch": lambda checkpoint, value: {**checkpoint, "epoch": value},
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("place", PLACES)
+def test_code_in_a_checkpoint_is_refused_and_not_run(checkpoint, tmp_path, call, place):
+    malicious = PLACES[place](checkpoint, CALLS[call](str(tmp_path / "owned")))
+    torch.save(malicious, buffer := io.BytesIO())
+    contents = [
+        buffer.getvalue(),
+        seal(buffer.getvalue()),  # as by somebody who knows the format
+        pickle.dumps(malicious),
+        seal(pickle.dumps(malicious) + b"\0\0"),
+    ]
+    for content in contents:
+        (tmp_path / "best.pt").write_bytes(content)
+        assert refused(tmp_path / "best.pt")
     assert not (tmp_path / "owned").exists()
+    pickle.loads(contents[2])  # without that, it would have been
+    assert (tmp_path / "owned").exists()
 
 
-def save_pickle(value, path):
-    path.write_bytes(pickle.dumps(value, protocol=2))
+def mutations(content: bytes, count: int):
+    """Yield damaged copies of the content: truncated, bytes flipped, zeroed, cut out, put in, swapped."""
+    choose = random.Random(0)
+    for number in range(count):
+        start = choose.randrange(len(content))
+        # Nine tenths of the bytes are weights; most of the faults shall hit the rest.
+        if number % 2:
+            start = choose.choice([choose.randrange(3000), len(content) - 1 - choose.randrange(6000)])
+        length = min(choose.choice([1, 1, 1, 2, 16, 1000, 100_000]), len(content) - start)
+        piece = content[start : start + length]
+        kind = number % 7
+        if kind == 0:
+            yield content[:start]
+        elif kind in (1, 2):
+            yield content[:start] + bytes(byte ^ 1 << choose.randrange(8) for byte in piece) + content[start + length :]
+        elif kind == 3:
+            yield content[:start] + bytes(byte ^ 0xFF for byte in piece) + content[start + length :]
+        elif kind == 4:
+            yield content[:start] + content[start + length :]
+        elif kind == 5:
+            yield content[:start] + choose.randbytes(length) + content[start:]
+        else:
+            yield content[start:] + content[:start]
 
 
-@pytest.mark.parametrize("length", [0, 1, 1000, -1])
+def test_every_one_of_2000_damaged_files_is_refused_in_one_line(checkpoint, tmp_path):
+    content = serialize(checkpoint)
+    for mutated in mutations(content, 2000):
+        (tmp_path / "best.pt").write_bytes(mutated)
+        assert mutated == content or refused(tmp_path / "best.pt")
+
+
+def test_1000_damaged_files_with_a_right_checksum_are_loaded_or_refused_in_one_line(checkpoint, tmp_path):
+    content, loaded = serialize(checkpoint)[: -DIGEST_BYTES - 2] + b"\0\0", 0
+    for mutated in mutations(content, 1000):
+        (tmp_path / "best.pt").write_bytes(seal(mutated))
+        loaded += not refused(tmp_path / "best.pt")
+    assert 0 < loaded < 500  # other weights are no damage
+
+
+def test_checkpoint_of_a_future_version_is_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("checkpoint.KEYS", {*KEYS, "precision"})
+    (tmp_path / "best.pt").write_bytes(serialize({**checkpoint, "precision": "float8"}))
+    monkeypatch.undo()
+    assert refused(tmp_path / "best.pt", "its entries are not those of this version")
+
+
+def test_huge_files_are_refused_before_they_fill_the_memory(checkpoint, tmp_path):
+    with (tmp_path / "best.pt").open("wb") as file:
+        file.truncate(2**40)  # a terabyte, of no blocks
+    assert refused(tmp_path / "best.pt", "larger than 10,000,000 bytes")
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as bomb:
+        for number in range(20):
+            bomb.writestr(f"archive/data/{number}", bytes(1_000_000))
+    (tmp_path / "best.pt").write_bytes(seal(buffer.getvalue()))
+    assert refused(tmp_path / "best.pt", "unpacks to more than 10,000,000 bytes")
+
+
+@pytest.mark.parametrize("junk", [None, -1, 10**40, math.nan, "../x", [1], {"a": 1}, torch.zeros(30840)], ids=str)
+def test_wrong_values_with_a_right_checksum_are_refused_in_one_line_or_do_no_harm(small_run, tmp_path, capsys, junk):
+    flags, path = [*small_run, "--epochs", "1"], tmp_path / "run" / "last.pt"
+    assert train.main(flags) == 0
+    checkpoint, content = load_checkpoint(path), path.read_bytes()
+    places = [(part,) for part in checkpoint]
+    places += [(part, key) for part in checkpoint if isinstance(checkpoint[part], dict) for key in checkpoint[part]]
+    places += [("history", 0), *(("history", 0, column) for column in COLUMNS)]
+    capsys.readouterr()
+    for place in places:
+        changed = copy.deepcopy(checkpoint)
+        *way, last = place
+        functools.reduce(operator.getitem, way, changed)[last] = junk
+        path.write_bytes(serialize(changed))
+        exit_code = train.main([*flags, "--resume"])
+        assert capsys.readouterr().err.count("\n") == (exit_code == 2)
+        # What describes the run may say anything, and a bad score is a score.
+        assert exit_code == 2 or place[0] in ("scheduler", "versions", "history"), place
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 1000, -1])
 def test_truncated_checkpoint_is_refused(checkpoint, tmp_path, length):
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint)[:length])
-    with pytest.raises(UserError, match="is no checkpoint of this version of train.py, or damaged"):
-        load_checkpoint(tmp_path / "last.pt")
+    assert refused(tmp_path / "last.pt")
+
+
+def test_bad_checkpoint_ends_every_script_with_exit_code_2(checkpoint, tmp_path, capsys):
+    (tmp_path / "last.pt").write_bytes(serialize(checkpoint)[:-1])
+    assert evaluate.main([str(tmp_path / "last.pt")]) == 2
+    assert train.main(["--resume", "--output-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_path):
@@ -94,13 +227,4 @@ def test_checkpoint_of_another_network_or_version_is_refused(checkpoint, tmp_pat
     checkpoint[part] = {**checkpoint[part], **change}
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
     with pytest.raises(UserError, match="no checkpoint of this version of train.py"):
-        load_checkpoint(tmp_path / "last.pt")
-
-
-def test_flipped_bit_in_a_weight_is_found(checkpoint, tmp_path):
-    content = bytearray(serialize(checkpoint))
-    weight = content.index(checkpoint["model"]["fc1.weight"].numpy().tobytes())
-    content[weight + 1234] ^= 1
-    (tmp_path / "last.pt").write_bytes(content)
-    with pytest.raises(UserError, match="wrong checksum"):
         load_checkpoint(tmp_path / "last.pt")

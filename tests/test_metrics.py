@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 
@@ -58,7 +59,7 @@ GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
         "",
         "hello\nworld\n",
         ",".join(COLUMNS) + "\n",
-        ",".join(COLUMNS) + "\n" + GOOD_ROW[:20],
+        ",".join(COLUMNS) + "\n" + GOOD_ROW[:20] + "\n",
         ",".join(COLUMNS) + "\n" + GOOD_ROW + ",7\n",
         ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "good") + "\n",
         ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "nan") + "\n",
@@ -83,6 +84,18 @@ def test_what_is_no_metrics_csv_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=r"metrics.csv is no metrics.csv of train.py, or damaged"):
         read_metrics(tmp_path / "metrics.csv")
+
+
+def test_metrics_torn_at_any_byte_are_refused_or_have_whole_epochs_only(tmp_path):
+    write_metrics(tmp_path / "metrics.csv", HISTORY)
+    content = (tmp_path / "metrics.csv").read_bytes()
+    whole = 0
+    for length in range(len(content)):
+        (tmp_path / "metrics.csv").write_bytes(content[:length])
+        with contextlib.suppress(UserError):
+            assert read_metrics(tmp_path / "metrics.csv") == HISTORY[:1]
+            whole += 1
+    assert whole == 1
 
 
 def test_missing_metrics_say_to_train_first(tmp_path):
