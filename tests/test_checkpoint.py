@@ -176,7 +176,7 @@ def test_wrong_values_with_a_right_checksum_are_refused_in_one_line_or_do_no_har
     checkpoint, content = load_checkpoint(path), path.read_bytes()
     places = [(part,) for part in checkpoint]
     places += [(part, key) for part in checkpoint if isinstance(checkpoint[part], dict) for key in checkpoint[part]]
-    places += [("history", 0), *(("history", 0, column) for column in COLUMNS)]
+    places += [("dataset", "images", "train"), ("history", 0), *(("history", 0, column) for column in COLUMNS)]
     capsys.readouterr()
     for place in places:
         changed = copy.deepcopy(checkpoint)

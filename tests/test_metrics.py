@@ -1,12 +1,23 @@
 import contextlib
+import math
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from conftest import REPOSITORY
 
 from command_line import UserError
-from metrics import COLUMNS, EpochMetrics, best_epoch, epoch_row, read_metrics, table_heading, write_metrics
+from metrics import (
+    COLUMNS,
+    EpochMetrics,
+    best_epoch,
+    epoch_row,
+    metrics_from,
+    read_metrics,
+    table_heading,
+    write_metrics,
+)
 
 HISTORY = [
     EpochMetrics(1, 0.1, 0.5, 0.85, 0.2, 0.95, 0.15, 0.95, 3.1),
@@ -17,6 +28,13 @@ HISTORY = [
 def test_metrics_come_back_from_the_file_bit_for_bit(tmp_path):
     write_metrics(tmp_path / "metrics.csv", HISTORY)
     assert read_metrics(tmp_path / "metrics.csv") == HISTORY
+
+
+def test_record_of_a_checkpoint_comes_back_bit_for_bit_or_is_refused():
+    assert [metrics_from(asdict(epoch)) for epoch in HISTORY] == HISTORY
+    for wrong in ({"test_loss": "0.15"}, {"test_loss": math.inf}, {"epoch": True}, {"accuracy": 0.5}):
+        with pytest.raises(ValueError):
+            metrics_from({**asdict(HISTORY[0]), **wrong})
 
 
 def test_columns_are_those_of_the_design(tmp_path):

@@ -207,7 +207,9 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
         return metrics
 
     monkeypatch.setattr(train, "run_epoch", interrupt_epoch_2)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert train.main(flags) == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert capsys.readouterr().err == "train.py: interrupted; the same command with --resume continues the run\n"
     monkeypatch.undo()
 
@@ -306,6 +308,19 @@ def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_pa
     run_json.write_text(json.dumps({**run, "seconds": 1000.0}))
     assert train.main([*small_run, "--epochs", "2", "--resume"]) == 0
     assert json.loads(run_json.read_text())["seconds"] > 1000
+    run_json.write_text(json.dumps({**run, "seconds": "many"}))
+    assert train.main([*small_run, "--epochs", "2", "--resume"]) == 0
+
+
+def test_signal_that_is_ignored_stays_so_as_under_nohup(small_run, monkeypatch):
+    run_epoch = train.run_epoch
+    monkeypatch.setattr(train, "run_epoch", lambda *args: signal.raise_signal(signal.SIGINT) or run_epoch(*args))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert train.main([*small_run, "--epochs", "1"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_run_keeps_freed_memory(small_run, monkeypatch):
