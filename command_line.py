@@ -51,17 +51,23 @@ def number(kind: type, minimum: float, maximum: float = sys.float_info.max) -> C
 
 def leave(exit_code: int) -> NoReturn:
     """End the process at once. To unload PyTorch takes Python another third of a second and 100 MB."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        print(end="", file=stream, flush=True)  # does nothing where the stream was closed
     os._exit(exit_code)
 
 
 def on_signals(react: Callable[[int], None]) -> dict[int, Callable]:
-    """Have Ctrl-C and SIGTERM call react with the signal's number; return what they did before."""
+    """Have Ctrl-C and SIGTERM call react with the signal's number, once; return what they did before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # what nohup has the script ignore stays ignored
-            signal.signal(number, lambda number, frame: react(number))
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as nohup has it ignored
+
+    def handle(number: int, frame: object) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+        react(number)
+
+    for number in handled:
+        signal.signal(number, handle)
     return before
 
 
@@ -90,26 +96,30 @@ def command(main: Callable) -> Callable:
         name = Path(sys.modules[main.__module__].__file__).name
         before = on_signals(interrupt)
         try:
-            main(argv)
-            sys.stdout.flush()
-        except UserError as error:
-            print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
+            return run_to_its_end(main, argv, name)
         except Interruption as interruption:
             newline = "\n" if sys.stderr.isatty() else ""  # below the ^C and the progress bar
             print(f"{newline}{name}: {interruption}", file=sys.stderr)
             return 128 + interruption.number
-        except OSError as error:  # of the output: all else that can't be read or written is a UserError by now
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(
-                error, BrokenPipeError
-            ):  # its reader has seen enough, as in `python evaluate.py ... | head -2`
-                return 141  # what a shell says of a program that SIGPIPE ended
-            print(f"{name}: error: can't write the output: {error.strerror or error}", file=sys.stderr)
-            return 2
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return 0
 
     return run
+
+
+def run_to_its_end(main: Callable, argv: list[str] | None, name: str) -> int:
+    """Call main; return the exit code, having told an error in one line."""
+    try:
+        main(argv)
+        print(end="", flush=True)
+    except UserError as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the output: all else that can't be read or written is a UserError by now
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # its reader has seen enough, as in `python evaluate.py ... | head -2`
+            return 141  # what a shell says of a program that SIGPIPE ended
+        print(f"{name}: error: can't write the output: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0

@@ -168,6 +168,13 @@ def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
     assert process.wait() == 141
 
 
+def test_scripts_run_with_their_output_closed(run, data_dir):
+    command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
+    result = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert result.stderr == ""
+    assert result.returncode == 0
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants /dev/full")
 def test_output_that_cannot_be_written_is_one_line(run, data_dir):
     command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]

@@ -159,6 +159,20 @@ def test_signal_ends_a_run_in_one_line_that_says_how_to_resume(
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
+def test_signals_one_after_the_other_give_no_traceback(processes, flags, folder, tmp_path, uninterrupted):
+    moments = random.Random(0)
+    for attempt in range(5):
+        process = start(processes, [*flags, "--resume"], log=(log := tmp_path / f"log{attempt}"))
+        wait_for(lambda log=log: log.exists() and "| Epoch" in log.read_text())
+        while process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(moments.uniform(0, 0.001))
+        assert process.exitcode in (130, -signal.SIGINT)
+        assert "Traceback" not in log.read_text()
+    assert run(processes, [*flags, "--resume"])
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "plot_results.py"])
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_signal_during_the_imports_ends_a_script_in_one_line(tmp_path, script, number, word):
