@@ -17,6 +17,7 @@ import torch
 from command_line import UserError
 from config import TrainConfig, check_resumable, config_from, read_recipe
 from dataset import Data
+from distributed import processes
 from metrics import metrics_from
 from model import DigitCNN
 from optimizer import AdamW
@@ -114,6 +115,7 @@ def describe_run(config: TrainConfig, data: Data, device: torch.device) -> dict:
         "config": asdict(config),
         "dataset": {"name": data.name, "md5": data.checksums, "images": images},
         "device": str(device),
+        "processes": processes(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "seconds": 0.0,  # of all epochs, with their evaluations and saving

@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -56,6 +57,11 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
+def is_first_here() -> bool:
+    """Say whether this process is the only one, or the first on this machine, of those that torchrun started."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def on_signals(react: Callable[[int], None]) -> dict[int, Callable]:
     """Have Ctrl-C and SIGTERM call react with the signal's number, once; return what they did before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -75,7 +81,8 @@ def start() -> None:
     """Have Ctrl-C and SIGTERM end the script in one line while it imports what it needs: PyTorch takes a second."""
 
     def stop(number: int) -> NoReturn:
-        print(f"{Path(sys.argv[0]).name}: {Interruption(number)}", file=sys.stderr, flush=True)
+        if is_first_here():
+            print(f"{Path(sys.argv[0]).name}: {Interruption(number)}", file=sys.stderr, flush=True)
         os._exit(128 + number)
 
     on_signals(stop)
@@ -99,7 +106,8 @@ def command(main: Callable) -> Callable:
             return run_to_its_end(main, argv, name)
         except Interruption as interruption:
             newline = "\n" if sys.stderr.isatty() else ""  # below the ^C and the progress bar
-            print(f"{newline}{name}: {interruption}", file=sys.stderr)
+            if is_first_here():
+                print(f"{newline}{name}: {interruption}", file=sys.stderr)
             return 128 + interruption.number
         finally:
             for number, handler in before.items():
@@ -114,6 +122,8 @@ def run_to_its_end(main: Callable, argv: list[str] | None, name: str) -> int:
         main(argv)
         print(end="", flush=True)
     except UserError as error:
+        if not is_first_here():
+            time.sleep(1)  # an error of all is told by the first of them, whose end is that of the others meanwhile
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:  # of the output: all else that can't be read or written is a UserError by now

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from command_line import UserError
+from distributed import share
 from files import only_one, write_atomically
 
 FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
@@ -169,10 +170,11 @@ def batches(split: Split, batch_size: int, order: Tensor | None = None) -> Itera
     """Yield batches of images, (B, 28, 28) uint8, and labels, (B,), once through the split; the last may be smaller.
 
     Each batch is one indexing operation, on the device that holds the data. order is a permutation of the indices,
-    (N,) int64; without one the images come in the order of the files.
+    (N,) int64, and each of several processes gets its share of every batch. Without one the images come in the order
+    of the files.
     """
     if order is None:
         yield from zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
         return
-    for indices in order.split(batch_size):
+    for indices in map(share, order.split(batch_size)):
         yield split.images[indices], split.labels[indices]

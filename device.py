@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 
 import torch
 
@@ -9,13 +10,18 @@ from command_line import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError."""
+    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError.
+
+    Each of the processes that torchrun starts on a machine gets an accelerator of its own.
+    """
     try:
         if name == "auto":
             has_accelerator = torch.accelerator.is_available()
             device = torch.accelerator.current_accelerator() if has_accelerator else torch.device("cpu")
         else:
             device = torch.device(name)
+        if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:
+            device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
         torch.zeros(1, device=device).cpu()
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # streams and graphs belong to the current device

@@ -20,6 +20,7 @@ from checkpoint import load_checkpoint, load_model
 from command_line import Parser, command, leave
 from dataset import Split, batches, load_data, to_float
 from device import choose_device
+from distributed import processes, rank, total
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,20 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, split: Split, batch_size: int = 200) -> Evaluation:
-    """Run a model over a split, on the device of the split, and leave the model as it was."""
+    """Run a model over a split, on the device of the split, and leave the model as it was.
+
+    Several processes take the batches in turns, and each gets the whole answer.
+    """
     was_training = model.training
     model.eval()
+    logits = torch.zeros(len(split.labels), 10, device=split.labels.device)
     with torch.inference_mode():
-        logits = torch.cat([model(to_float(images)) for images, _ in batches(split, batch_size)])
+        for number, ((images, _), answer) in enumerate(
+            zip(batches(split, batch_size), logits.split(batch_size), strict=True)
+        ):
+            if number % processes() == rank():
+                answer.copy_(model(to_float(images)))
+    total(logits)
     model.train(was_training)
     return Evaluation(split.labels.cpu(), logits.cpu().double())
 

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def small_run(data_dir, tmp_path):
     """The flags of a training run of about a second."""
     flags = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
     return [*flags, "--data-dir", str(data_dir), "--output-dir", str(tmp_path / "run")]
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Where processes come from that have PyTorch already: forks of one that has imported train.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
+        patch.setenv("OMP_NUM_THREADS", "1")  # not more than needed, of many processes
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["running"])
+        yield context
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What happens to a run when its process or its disk fails. The faults are made, not imitated."""
 
-import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,6 +10,7 @@ import time
 
 import pytest
 from conftest import REPOSITORY
+from running import in_namespaces, run, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 import train
@@ -19,17 +18,6 @@ from checkpoint import load_checkpoint
 from metrics import read_metrics
 
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Where processes come from that have PyTorch already: forks of one that has imported train.py and this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
-        patch.setenv("OMP_NUM_THREADS", "1")  # not more than needed, of many processes
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["train", "test_faults"])
-        yield context
 
 
 @pytest.fixture
@@ -49,53 +37,6 @@ def uninterrupted(processes, data_dir, tmp_path_factory):
     flags = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
     assert run(processes, [*flags, "--epochs", str(EPOCHS), "--data-dir", str(data_dir), "--output-dir", str(folder)])
     return run_files(folder)
-
-
-def run_train(flags, log, limit=None, deadly=False, kill_at=None):
-    """Run train.py in this process, its output going to a file.
-
-    limit is the largest size of a file; a deadly one kills the process in the middle of its write. kill_at kills it
-    when it opens, renames or removes a file of the run for the kill_at-th time.
-    """
-    descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-    os.dup2(descriptor, 1), os.dup2(descriptor, 2)
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    if deadly:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    folder, uses = flags[flags.index("--output-dir") + 1], 0
-
-    def hook(event, args):
-        nonlocal uses
-        if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(args[0]).startswith(folder):
-            uses += 1
-            if uses == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    if kill_at:
-        sys.addaudithook(hook)
-    os._exit(train.main(flags))
-
-
-def start(processes, flags, log=os.devnull, **options):
-    process = processes.Process(target=run_train, args=(flags, str(log)), kwargs=options)
-    process.start()
-    return process
-
-
-def run(processes, flags, **options) -> bool:
-    """Run train.py to its end; return whether it came there."""
-    process = start(processes, flags, **options)
-    process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode == 0
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_run_killed_at_every_use_of_its_files_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
@@ -209,31 +150,16 @@ def test_file_size_limit_keeps_the_checkpoint_before_and_the_run_resumes(
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-def in_namespace(script: str, **paths) -> subprocess.CompletedProcess:
-    """Run a shell script that may mount file systems, seen by nobody else; skip the test where that isn't allowed."""
-    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh"]
-    try:
-        subprocess.run([*namespace, "-c", "mount -t tmpfs none /mnt"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("wants to mount file systems of its own (unshare --user --mount)")
-    variables = {name: str(path) for name, path in paths.items()}
-    python = f'"{sys.executable}" "{REPOSITORY / "train.py"}"'
-    return subprocess.run(
-        [*namespace, "-c", script.replace("train.py", python)],
-        env={**os.environ, **variables}, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder, tmp_path, uninterrupted):
     folder.mkdir()
     script = f"""
         mount -t tmpfs -o size=1250k none $folder  # room for two checkpoints, not for a third
-        train.py {" ".join(flags)}
+        $python train.py {" ".join(flags)}
         echo exit code $?; ls $folder
         mount -o remount,size=9000k $folder
-        train.py {" ".join(flags)} --resume && cp -r $folder $copy
+        $python train.py {" ".join(flags)} --resume && cp -r $folder $copy
     """
-    result = in_namespace(script, folder=folder, copy=tmp_path / "copy")
+    result = in_namespaces(script, folder=folder, copy=tmp_path / "copy")
     assert "exit code 2\nbest.pt\nlast.pt\nmetrics.csv\nrun.json\n" in result.stdout
     (error,) = result.stderr.splitlines()
     assert "can't write" in error
@@ -243,15 +169,15 @@ def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder
 
 def test_read_only_output_folder_is_found_before_the_first_epoch(flags, folder):
     folder.mkdir()
-    result = in_namespace(f"mount -t tmpfs -o ro none $folder; train.py {' '.join(flags)}", folder=folder)
+    result = in_namespaces(f"mount -t tmpfs -o ro none $folder; $python train.py {' '.join(flags)}", folder=folder)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == f"train.py: error: can't write {folder}: Read-only file system; choose another folder\n"
 
 
 def test_read_only_data_folder_trains(flags, folder, data_dir):
-    script = f"mount --bind $data_dir $data_dir; mount -o remount,bind,ro $data_dir; train.py {' '.join(flags)}"
-    result = in_namespace(script, data_dir=data_dir)
+    script = f"mount --bind $data_dir $data_dir; mount -o remount,bind,ro $data_dir; $python train.py {' '.join(flags)}"
+    result = in_namespaces(script, data_dir=data_dir)
     assert result.returncode == 0, result.stderr
     assert len(read_metrics(folder / "metrics.csv")) == EPOCHS
 

@@ -1,0 +1,228 @@
+"""Several processes train as one. All of them are real, and so are their deaths. Nothing waits longer than a minute."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from running import in_namespaces, start, wait_for
+from test_train import assert_bitwise_equal, run_files
+
+from checkpoint import load_checkpoint
+from distributed import share
+from metrics import read_metrics
+
+# 14 batches of 57 images and one of 2: fewer than there are processes
+RAGGED = ["--batch-size", "57"]
+
+
+def run_together(processes, count, flags, folder, exit_codes=None, kill_at=None) -> list[str]:
+    """Train in so many processes, as torchrun starts them; return what each printed. kill_at is of the first one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environments = [
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        for rank in range(count)
+    ]
+    logs = [folder.with_name(f"{folder.name}-{rank}.log") for rank in range(count)]
+    flags = [*flags, "--output-dir", str(folder)]
+    children = [
+        start(processes, flags, log, environment=environment if count > 1 else None, kill_at=None if rank else kill_at)
+        for rank, (log, environment) in enumerate(zip(logs, environments, strict=True))
+    ]
+    for child in children:
+        child.join(60)
+    texts = [log.read_text() for log in logs]
+    assert [child.exitcode for child in children] == (exit_codes or [0] * count), texts
+    return texts
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("recipe", [[], ["--textbook"]], ids=["default", "textbook"])
+def test_weights_after_two_epochs_are_those_of_one_process(processes, small_run, tmp_path, count, recipe):
+    flags = [*small_run, *RAGGED, *recipe, "--epochs", "2"]
+    for number in (1, count):
+        run_together(processes, number, flags, tmp_path / str(number))
+    one, several = (load_checkpoint(tmp_path / str(number) / "last.pt") for number in (1, count))
+    tolerance = 1e-5  # sums in another order differ by one part in 10 million, and a little more after each of 30 steps
+    for part in ("model", "averaged_model"):
+        for name, weight in one[part].items():
+            torch.testing.assert_close(several[part][name], weight, rtol=0, atol=tolerance)
+    for ours, theirs in zip(several["history"], one["history"], strict=True):
+        assert ours["learning_rate"] == theirs["learning_rate"]
+        for split, images in (("train", 800), ("validation", 200), ("test", 300)):
+            correct = ours[f"{split}_accuracy"] * images
+            assert correct == pytest.approx(round(correct), abs=1e-9)  # of so many images, exactly
+            assert ours[f"{split}_loss"] == pytest.approx(theirs[f"{split}_loss"], rel=tolerance)
+
+
+def test_mixed_precision_in_several_processes_trains_as_well_as_in_one(processes, small_run, tmp_path):
+    for number in (1, 3):
+        run_together(processes, number, [*small_run, *RAGGED, "--amp", "--epochs", "2"], tmp_path / str(number))
+    one, several = (read_metrics(tmp_path / str(number) / "metrics.csv")[-1] for number in (1, 3))
+    assert several.train_loss == pytest.approx(one.train_loss, rel=0.05)  # bfloat16 rounds to three digits
+
+
+def test_evaluation_by_several_processes_is_bitwise_that_of_one(processes, small_run, tmp_path):
+    still = [
+        "--textbook",
+        "--learning-rate",
+        "1e-12",
+        "--epochs",
+        "1",
+    ]  # less than the last bit of any weight but zeros
+    for count in (1, 2, 3):
+        run_together(processes, count, [*small_run, *still], tmp_path / str(count))
+    one, *others = (read_metrics(tmp_path / str(count) / "metrics.csv")[0] for count in (1, 2, 3))
+    for other in others:
+        for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "train_accuracy"):
+            assert getattr(other, column) == getattr(one, column)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 57, 128])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_shares_of_a_batch_are_all_of_it_and_nearly_equal(monkeypatch, size, count):
+    monkeypatch.setattr("distributed.processes", lambda: count)
+    shares = []
+    for rank in range(count):
+        monkeypatch.setattr("distributed.rank", lambda rank=rank: rank)
+        shares.append(share(torch.arange(size)))
+    assert torch.cat(shares).tolist() == list(range(size))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_first_process_alone_prints_and_writes(processes, small_run, tmp_path):
+    first, *others = run_together(processes, 3, [*small_run, "--epochs", "2"], tmp_path / "run")
+    assert first.count("\n|     ") == 2
+    assert "cpu, 3 processes of 1 threads; seed 0" in first
+    assert others == ["", ""]
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == [".lock", "best.pt", "last.pt", "metrics.csv", "run.json"]
+
+
+def test_same_number_of_processes_gives_the_same_bits(processes, small_run, tmp_path):
+    for name in ("first", "second"):
+        run_together(processes, 2, [*small_run, *RAGGED, "--epochs", "2"], tmp_path / name)
+    assert_bitwise_equal(run_files(tmp_path / "second"), run_files(tmp_path / "first"))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_run_of_two_processes_resumes_with_another_number_of_them(processes, small_run, tmp_path, count):
+    flags, folder = [*small_run, *RAGGED, "--epochs", "3"], tmp_path / "run"
+    # The first process is killed when it writes its first file of the second epoch; the other can't go on to the third.
+    run_together(processes, 2, flags, folder, exit_codes=[-signal.SIGKILL, 2], kill_at=24)
+    assert load_checkpoint(folder / "last.pt")["epoch"] == 1
+    log = run_together(processes, count, [*flags, "--resume"], folder)[0]
+    assert "Other processes than before" in log
+    run_together(processes, 1, flags, tmp_path / "one")
+    ours, theirs = (load_checkpoint(path / "last.pt") for path in (folder, tmp_path / "one"))
+    for name, weight in theirs["averaged_model"].items():
+        torch.testing.assert_close(ours["averaged_model"][name], weight, rtol=0, atol=1e-5)
+
+
+def test_loss_that_is_not_finite_ends_all_processes_with_the_epoch(processes, small_run, tmp_path):
+    flags = [*small_run, "--learning-rate", "1e6", "--epochs", "2"]
+    first, second = run_together(processes, 2, flags, tmp_path / "run", exit_codes=[2, 2])
+    assert "the loss became nan in epoch 1 at step" in first
+    assert "the loss became nan in epoch 1 at step" in second  # which nobody has ended meanwhile, as torchrun does
+
+
+def torchrun(*flags: str, count: int = 2, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "train.py", *flags]
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+def our_lines(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("train.py:")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="wants Linux's /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_death_of_a_process_ends_all_within_seconds_and_the_run_resumes(processes, small_run, tmp_path, victim):
+    flags = [*small_run, "--epochs", "20"]
+    folder = tmp_path / "run"
+    with torchrun(*flags, "--output-dir", str(folder)) as process:
+        wait_for((folder / "last.pt").exists)
+        os.kill(sorted(children(process))[victim], signal.SIGKILL)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "exitcode  : -9" in output  # torchrun's own report
+    assert victim == 0 or "--resume" in "".join(our_lines(output))
+    assert 1 <= load_checkpoint(folder / "last.pt")["epoch"] < 20
+    run_together(processes, 1, [*flags, "--resume"], folder)
+    assert len(read_metrics(folder / "metrics.csv")) == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_all_processes_in_one_line_of_ours(small_run, tmp_path, number):
+    folder = tmp_path / "run"
+    with torchrun(*small_run, "--epochs", "300") as process:
+        wait_for((folder / "last.pt").exists)
+        if number == signal.SIGINT:  # as a terminal does: to all of them
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert len(our_lines(output)) <= 1
+    assert load_checkpoint(folder / "last.pt")["epoch"] < 300
+
+
+def test_wrong_argument_is_told_by_one_process(small_run, tmp_path):
+    with torchrun(*small_run, "--epochs", "0", count=3) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert our_lines(output) == ["train.py: error: argument --epochs: must be at least 1, not 0 (see train.py --help)"]
+    assert not (tmp_path / "run").exists()
+
+
+TWO_MACHINES = """
+    mount -t tmpfs none /run && ip netns add a && ip netns add b
+    ip link add eth-a netns a type veth peer name eth-b netns b
+    for machine in a b; do ip -n $machine link set lo up; ip -n $machine link set eth-$machine up; done
+    ip -n a address add 10.0.0.1/24 dev eth-a; ip -n b address add 10.0.0.2/24 dev eth-b
+"""
+
+
+def test_two_machines_train_as_one(processes, small_run, tmp_path):
+    flags = [*small_run, *RAGGED, "--epochs", "2", "--output-dir"]
+    on_machine = """
+        on_machine() {
+            GLOO_SOCKET_IFNAME=eth-$1 ip netns exec $1 $python -m torch.distributed.run --nnodes 2 --node-rank $2 \\
+                --nproc-per-node 1 --master-addr 10.0.0.1 --master-port 29500 train.py $flags $folder/$1
+        }
+        on_machine b 1 > $folder-b.log & on_machine a 0; code=$?; wait $! && exit $code
+    """
+    wanted = f"set -e; {TWO_MACHINES}"
+    result = in_namespaces(
+        wanted + on_machine, wanted, flags=" ".join(flags), folder=tmp_path / "run", OMP_NUM_THREADS=1
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\n|     ") == 2
+    assert (tmp_path / "run-b.log").read_text() == ""
+    assert not (tmp_path / "run" / "b").exists()
+    run_together(processes, 2, flags[:-1], tmp_path / "one machine")
+    assert_bitwise_equal(run_files(tmp_path / "run" / "a"), run_files(tmp_path / "one machine"))
