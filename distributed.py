@@ -28,6 +28,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
         dist.destroy_process_group()
     except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise  # a failure of something else
         reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(
             f"process {os.environ['RANK']} can't go on without another one: start all again with --resume ({reason})"

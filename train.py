@@ -237,11 +237,11 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
     keep_freed_memory()
-    if args.cuda_graph and device.type != "cuda":
-        raise UserError(f"--cuda-graph wants an NVIDIA or AMD GPU, not --device {device}: leave it out")
     step = CapturedStep(train_step) if args.cuda_graph else train_step
 
     with process_group(device):
+        if args.cuda_graph and (device.type != "cuda" or processes() > 1):
+            raise UserError(f"--cuda-graph wants 1 process on an NVIDIA or AMD GPU, not {processes()} on {device}")
         if args.resume:
             _, settings = from_first(find_run, folder, settings)
         config = TrainConfig(**settings)

@@ -45,6 +45,17 @@ class Run(NamedTuple):
     peak_megabytes: float
 
 
+def describe_machine() -> str:
+    """Return the name of the CPU and how many cores it has."""
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def describe_versions() -> str:
+    return f"Python {platform.python_version()}, torch {torch.__version__}"
+
+
 def run(command: list[str], threads: int | None = None) -> tuple[str, float, float]:
     """Run a Python script; return what it printed, its seconds from start to end, and its peak memory in MB."""
     environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
@@ -206,11 +217,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs to 99%% (default: 3)")
     args = parser.parse_args()
     data_dir = str(args.data_dir.resolve())
-    cpuinfo = Path("/proc/cpuinfo")  # of Linux
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else [platform.processor()]
-    cpu = names[0] if names else platform.processor()
-    parts = [f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
-             f"torch {torch.__version__}; batch size 128, {IMAGES:,} training images"]  # fmt: skip
+    parts = [f"{describe_machine()}, {torch.get_num_threads()} threads; {describe_versions()}; "
+             f"batch size 128, {IMAGES:,} training images"]  # fmt: skip
     for measure in (
         lambda: compare_epochs(data_dir, args.repeats),
         lambda: compare_time_to_99(data_dir, args.seeds),

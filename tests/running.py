@@ -8,20 +8,25 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import REPOSITORY
 
 import train
 
 
-def run_train(flags, log, environment=None, limit=None, deadly=False, kill_at=None):
+def run_train(flags, log, environment=None, limit=None, deadly=False, kill_at=None, float64=False):
     """Run train.py in this process, its output going to a file.
 
-    environment is added to the variables. limit is the largest size of a file; a deadly one kills the process in the
-    middle of its write. kill_at kills it when it opens, renames or removes a file of the run for the kill_at-th time.
+    environment is added to the variables. With float64, all is computed in that. limit is the largest size of a file; a
+    deadly one kills the process in the middle of its write. kill_at kills it when it opens, renames or removes a file
+    of the run for the kill_at-th time.
     """
     os.environ.update(environment or {})
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+    if float64:
+        torch.set_default_dtype(torch.float64)
+        torch.Tensor.float = torch.Tensor.double
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if deadly:

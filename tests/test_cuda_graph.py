@@ -63,5 +63,5 @@ def test_epoch_of_a_real_graph_agrees_with_the_plain_one(data):
 
 def test_graph_without_a_gpu_is_refused_in_one_line(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--cuda-graph"]) == 2
-    assert "--cuda-graph wants an NVIDIA or AMD GPU, not --device cpu" in capsys.readouterr().err
+    assert "--cuda-graph wants 1 process on an NVIDIA or AMD GPU, not 1 on cpu" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

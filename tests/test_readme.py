@@ -32,5 +32,6 @@ def test_readme_names_every_flag_and_every_module():
             assert flag in README, f"{module.name} {flag}"
 
 
-def test_speed_tables_are_those_of_the_benchmark():
-    assert (REPOSITORY / "results" / "speed.md").read_text(encoding="utf-8") in README
+@pytest.mark.parametrize("name", ["speed.md", "scaling.md"])
+def test_tables_of_speed_are_those_of_the_benchmarks(name):
+    assert (REPOSITORY / "results" / name).read_text(encoding="utf-8") in README
