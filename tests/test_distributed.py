@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from running import in_namespaces, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 from checkpoint import load_checkpoint
-from distributed import share
+from distributed import first_here, process_group, share
 from metrics import read_metrics
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -22,10 +23,14 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RAGGED = ["--batch-size", "57"]
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
 def run_together(processes, count, flags, folder, exit_codes=None, kill_at=None, float64=False) -> list[str]:
     """Train in so many processes, as torchrun starts them; return what each printed. kill_at is of the first one."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     environments = [
         {
             "RANK": str(rank),
@@ -105,6 +110,35 @@ def test_evaluation_by_several_processes_is_bitwise_that_of_one(processes, small
     for other in others:
         for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "train_accuracy"):
             assert getattr(other, column) == getattr(one, column)
+
+
+def join_in_turn(rank: int, count: int, port: int, log: Path) -> None:
+    torchrun_variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in torchrun_variables.items()}, MASTER_ADDR="127.0.0.1")
+    with process_group(torch.device("cpu")), first_here():
+        time.sleep(0 if rank else 0.3)
+        with log.open("a") as file:
+            file.write(str(rank))
+
+
+def test_first_process_of_a_machine_goes_before_the_others(processes, tmp_path):
+    port, log = free_port(), tmp_path / "log"
+    children = [processes.Process(target=join_in_turn, args=(rank, 3, port, log)) for rank in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert sorted(log.read_text()) == ["0", "1", "2"]
+    assert log.read_text()[0] == "0"
+
+
+def test_error_of_something_else_is_not_blamed_on_another_process(monkeypatch):
+    variables = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), process_group(torch.device("cpu")):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 57, 128])
@@ -233,10 +267,11 @@ def test_two_machines_train_as_one_by_the_commands_of_the_readme(processes, smal
         for machine, command in zip("ab", commands, strict=True)
     ]
     wanted = f"set -e; {TWO_MACHINES}"
-    script = f"{wanted}\n{on_machines[1]} > $folder-b.log &\n{on_machines[0]}\nwait $!"
+    both = f"{on_machines[1]} > $folder-b.log &\n{on_machines[0]}\nwait $!"
+    script = f"{wanted}\n{both}\n{both.replace('--output-dir', '--resume --output-dir')}"  # of a run that has ended
     result = in_namespaces(script, wanted, folder=tmp_path / "run", OMP_NUM_THREADS=1)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("\n|     ") == 2
+    assert result.stdout.count("\n|     ") == 2 + 2
     assert (tmp_path / "run-b.log").read_text() == ""
     assert not (tmp_path / "run" / "b").exists()
     run_together(processes, 2, [*small_run, *RAGGED, "--epochs", "2"], tmp_path / "one machine")
