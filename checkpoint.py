@@ -8,6 +8,7 @@ import platform
 import subprocess
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,11 +29,11 @@ DIGEST_BYTES = 32  # of SHA-256
 
 
 def serialize(checkpoint: dict) -> bytes:
-    """Return the content of a checkpoint file: what torch.save writes, a ZIP archive, with its SHA-256 as comment.
+    """Return the content of a checkpoint's file, or one of weights: what torch.save writes, a ZIP archive, sealed.
 
-    torch.load ignores the comment. It doesn't compare the checksums of ZIP either, and they don't cover all bytes.
+    The seal is its SHA-256, as comment. torch.load ignores the comment; it doesn't compare the checksums of ZIP either,
+    and they don't cover all bytes.
     """
-    assert set(checkpoint) == KEYS
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return seal(buffer.getvalue())
@@ -46,12 +47,18 @@ def seal(archive: bytes) -> bytes:
 
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint onto the CPU; nothing in the file is executed. Raises UserError if it can't be used."""
+    return load(path, check)
+
+
+def load(path: Path, check: Callable[[dict], object]) -> dict:
+    """Read what serialize wrote, and have it checked. Raises UserError if it can't be used."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the line that refuses a damaged file says enough
-            checkpoint = deserialize(content)
+            value = deserialize(content)
+            check(value)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: train first (python train.py)") from error
     except OSError as error:
@@ -59,11 +66,11 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is no checkpoint of this version of train.py, or damaged ({reason[:100]})") from error
-    return checkpoint
+    return value
 
 
 def deserialize(content: bytes) -> dict:
-    """Return the checkpoint that serialize turned into these bytes. Raises whatever other bytes give cause for."""
+    """Return the dict that serialize turned into these bytes. Raises whatever other bytes give cause for."""
     if len(content) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES:,} bytes")
     if content != seal(content[:-DIGEST_BYTES]):
@@ -71,7 +78,11 @@ def deserialize(content: bytes) -> dict:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
             raise ValueError(f"unpacks to more than {MAX_BYTES:,} bytes")
-    checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def check(checkpoint: dict) -> None:
+    """Raise whatever is wrong with the entries of a checkpoint."""
     if set(checkpoint) != KEYS:
         raise ValueError("its entries are not those of this version")
     config_from(checkpoint["config"])
@@ -81,7 +92,13 @@ def deserialize(content: bytes) -> dict:
     for weights in ("averaged_model", "model"):
         (model := DigitCNN()).load_state_dict(checkpoint[weights])
     AdamW(model.parameters()).load_state_dict(checkpoint["optimizer"])
-    return checkpoint
+
+
+def load_weights(path: Path) -> DigitCNN:
+    """Return the network whose weights alone were serialized, on the CPU, for evaluation. Raises UserError."""
+    model = DigitCNN()
+    load(path, model.load_state_dict)
+    return model.eval()
 
 
 def load_model(checkpoint: dict, device: torch.device) -> DigitCNN:

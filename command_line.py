@@ -89,7 +89,7 @@ def start() -> None:
 
 
 def command(main: Callable) -> Callable:
-    """Decorate a script's `main(argv=None)` so that it returns the exit code.
+    """Decorate a script's `main(argv=None)` so that it returns the exit code, its own or one of these.
 
     0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130 and 143: ended by Ctrl-C or
     SIGTERM, told in one line, too. 141: the reader of its output has gone.
@@ -119,17 +119,22 @@ def command(main: Callable) -> Callable:
 def run_to_its_end(main: Callable, argv: list[str] | None, name: str) -> int:
     """Call main; return the exit code, having told an error in one line."""
     try:
-        main(argv)
+        exit_code = main(argv) or 0
         print(end="", flush=True)
     except UserError as error:
         if not is_first_here():
             time.sleep(1)  # an error of all is told by the first of them, whose end is that of the others meanwhile
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_error(name, error)
         return 2
     except OSError as error:  # of the output: all else that can't be read or written is a UserError by now
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # its reader has seen enough, as in `python evaluate.py ... | head -2`
             return 141  # what a shell says of a program that SIGPIPE ended
-        print(f"{name}: error: can't write the output: {error.strerror or error}", file=sys.stderr)
+        print_error(name, f"can't write the output: {error.strerror or error}")
         return 2
-    return 0
+    return exit_code
+
+
+def print_error(script: str, error: object) -> None:
+    """Tell an error in one line."""
+    print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from checkpoint import load_checkpoint, load_model
+from checkpoint import load_checkpoint, load_model, serialize
 from command_line import Parser, command, leave
 from dataset import Split, batches, load_data, to_float
 from device import choose_device
 from distributed import processes, rank, total
+from files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write confusion_matrix.png, mistakes.png")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="write the network's weights alone, a state_dict")
     args = parser.parse_args(argv)
 
     checkpoint = load_checkpoint(args.checkpoint)
@@ -124,6 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(answer))
     else:
         print(report(evaluation, title))
+    if args.weights:
+        write_atomically(args.weights, serialize(dict(model.cpu().state_dict())))
     if args.pictures:
         from pictures import draw_confusion_matrix, draw_mistakes  # half a second of matplotlib, only when asked for
 

@@ -1,0 +1,133 @@
+"""The demo's requests, one by one."""
+
+import http.client
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from drawing import draw
+from PIL import Image
+
+import demo
+from predict import REFERENCE, load_weights, read_digit
+
+
+@pytest.fixture(scope="module")
+def server():
+    with demo.Server(0, load_weights(REFERENCE), "of <a test>") as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def png(digit: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.uint8(255 * (1 - draw(digit, size=196, pen=8)))).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture
+def ask(server):
+    """Send a request over one connection; return status, headers and content."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+
+    def ask(method, path, body=None, **headers):
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+    yield ask
+    connection.close()
+
+
+def test_page_is_one_file_that_loads_nothing_from_elsewhere(ask):
+    status, headers, content = ask("GET", "/")
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert b"Weights: of &lt;a test&gt;" in content
+    assert b"http:" not in content
+    assert b"https:" not in content
+
+
+def test_answer_is_that_of_predict(server, ask):
+    for digit in range(10):
+        status, _, content = ask("POST", "/answer", png(digit))
+        answer, expected = json.loads(content), read_digit(server.model, io.BytesIO(png(digit)))
+        assert status == 200
+        assert answer["digit"] == digit
+        assert answer["image"] == expected.image.flatten().tolist()
+        assert answer["probabilities"] == pytest.approx(expected.probabilities)
+
+
+def test_what_is_no_picture_is_refused_and_the_next_one_answered(ask):
+    for body, reason in [(b"", "no picture"), (b"hello", "no picture"), (png(3)[:300], "truncated|damaged")]:
+        status, _, content = ask("POST", "/answer", body)
+        assert status == 422
+        assert any(word in json.loads(content)["error"] for word in reason.split("|"))
+    assert ask("POST", "/answer", png(3))[0] == 200
+
+
+def test_bodies_that_are_too_large_or_of_unknown_length_are_refused_unread(ask):
+    assert ask("POST", "/answer", b"", **{"Content-Length": "1000001"})[0] == 413
+    for length in ("-1", "1e3", "²", ""):
+        assert ask("POST", "/answer", b"", **{"Content-Length": length.encode()})[0] == 411
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/train.py"), ("GET", "/../train.py"), ("POST", "/")])
+def test_there_are_no_other_pages(ask, method, path):
+    assert ask(method, path)[0] == 404
+
+
+def test_sites_whose_name_leads_to_this_machine_are_refused(server, ask):
+    assert ask("GET", "/", Host="example.com")[0] == 421
+    assert ask("POST", "/answer", png(3), Host=f"example.com:{server.server_port}")[0] == 421
+    assert ask("GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_it_listens_to_this_machine_only(server):
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_page_that_is_closed_while_it_asks_is_no_error(server, ask, capfd):
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # ends with a reset
+            request = f"POST /answer HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nContent-Length: 1000\r\n\r\n"
+            connection.sendall(request.encode())
+    assert ask("POST", "/answer", png(3))[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_port_that_is_taken_is_told_in_one_line(server, capsys):
+    assert demo.main(["--no-browser", "--port", str(server.server_port)]) == 2
+    assert f"can't listen on port {server.server_port} (Address already in use)" in capsys.readouterr().err
+
+
+def test_command_says_weights_and_address_and_ends_with_ctrl_c():
+    command = [sys.executable, "demo.py", "--port", "0", "--no-browser"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("weights: ")
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == "demo.py: interrupted\n"
+
+
+def test_browser_is_opened_at_the_address(monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(demo.Server, "serve_forever", lambda self: opened.append(self.server_port))
+    demo.main(["--port", "0"])
+    assert opened[0] == f"http://127.0.0.1:{opened[1]}/"

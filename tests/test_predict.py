@@ -1,0 +1,159 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from drawing import draw
+from PIL import Image
+
+import predict
+from checkpoint import load_weights, serialize
+from command_line import UserError
+from dataset import load_data
+from evaluate import evaluate
+from metrics import best_epoch, read_metrics
+from model import DigitCNN
+
+REFERENCE_LINE = "weights: of a reference run (results/default), since there is no checkpoints/best.pt"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, with pictures of a 7 and a 3 and of nothing."""
+    monkeypatch.chdir(tmp_path)
+    for name, ink in [("seven", draw(7)), ("three", draw(3)), ("empty", np.zeros((50, 50)))]:
+        Image.fromarray(np.uint8(255 * (1 - ink))).save(f"{name}.png")
+    return tmp_path
+
+
+def test_answers_are_a_table(folder, capsys):
+    assert predict.main(["seven.png", "three.png"]) == 0
+    weights, _, heading, *rows = capsys.readouterr().out.splitlines()
+    assert weights == REFERENCE_LINE
+    assert heading.split() == ["file", "digit", "probability", "runner-up"]
+    assert [row.split()[:2] for row in rows] == [["seven.png", "7"], ["three.png", "3"]]
+    assert all(len(row) == len(heading) for row in rows)
+    for row in rows:
+        _, digit, probability, runner_up, next_best = row.split()
+        assert float(probability.strip("%")) > 90 > float(next_best.strip("%"))
+        assert digit != runner_up
+
+
+def test_json_is_an_object_a_line_with_all_probabilities(folder, capsys):
+    assert predict.main(["seven.png", "three.png", "--json"]) == 0
+    for digit, line in zip((7, 3), capsys.readouterr().out.splitlines(), strict=True):
+        answer = json.loads(line)
+        assert set(answer) == {"file", "weights", "digit", "probability", "runner_up", "probabilities"}
+        assert answer["digit"] == digit == np.argmax(answer["probabilities"])
+        assert answer["runner_up"] == np.argsort(answer["probabilities"])[-2]
+        assert answer["probability"] == max(answer["probabilities"])
+        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--preview", "preview.png"]])
+def test_files_that_cannot_be_read_are_told_in_a_line_each_and_the_others_answered(folder, capsys, options):
+    Path("text.png").write_text("no picture")
+    files = ["none.png", "seven.png", "empty.png", "text.png", "three.png"]
+    assert predict.main([*files, *options]) == 2
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "predict.py: error: none.png: can't read it: No such file or directory",
+        "predict.py: error: empty.png: there is nothing on the picture",
+        "predict.py: error: text.png: this is no picture (PNG, JPEG, GIF, BMP, TIFF, WEBP can be read)",
+    ]
+    assert out.count("seven.png") == out.count("three.png") == 1
+
+
+def test_same_file_twice_is_answered_twice(folder, capsys):
+    assert predict.main(["seven.png", "seven.png"]) == 0
+    assert capsys.readouterr().out.count("seven.png") == 2
+    assert predict.main(["empty.png", "seven.png", "seven.png"]) == 2
+
+
+def test_own_checkpoint_answers_when_there_is_one(folder, small_run, capsys):
+    import train
+
+    assert train.main([*small_run, "--epochs", "1", "--output-dir", "checkpoints"]) == 0
+    capsys.readouterr()
+    predict.main(["seven.png"])
+    assert capsys.readouterr().out.startswith("weights: checkpoints/best.pt (epoch 1, synthetic)\n")
+    Path("checkpoints/best.pt").rename("other.pt")
+    predict.main(["seven.png", "--checkpoint", "other.pt"])
+    assert capsys.readouterr().out.startswith("weights: other.pt (epoch 1, synthetic)\n")
+    Path("checkpoints/best.pt").write_text("damaged")
+    assert predict.main(["seven.png"]) == 2
+    assert "checkpoints/best.pt is no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_file_names_of_any_kind_are_printed_and_drawn(folder, capsys):
+    names = ["$x$ {.png", "a\udcff.png", "数字.png", "n" * 100 + ".png"]
+    for name in names:
+        Path(name).hardlink_to("seven.png")
+    assert predict.main([*names, "--preview", "preview.png"]) == 0
+    assert capsys.readouterr().out.count(" 7 ") == len(names)
+
+
+def test_preview_shows_each_picture_its_image_and_its_probabilities(folder, capsys):
+    for names in (["seven.png"], ["seven.png", "three.png"]):  # the second one replaces the first
+        assert predict.main([*names, "--preview", "preview.png"]) == 0
+        with Image.open("preview.png") as image:
+            pixels = np.asarray(image.convert("L"))
+        rows = np.array_split(pixels[90:], len(names))
+        for row in rows:
+            columns = np.array_split(row, 4, axis=1)
+            assert all(column.std() > 10 for column in columns)
+        black = (pixels == 0).mean()  # the networks' images
+        assert black > 0.1
+
+
+def test_preview_never_replaces_a_picture_of_the_users(folder, capsys):
+    before = Path("seven.png").read_bytes()
+    assert predict.main(["--preview", "seven.png", "three.png"]) == 2  # as of `--preview *.png`
+    assert "would replace seven.png" in capsys.readouterr().err
+    assert Path("seven.png").read_bytes() == before
+    Path("notes.png").write_text("no picture")
+    assert predict.main(["three.png", "--preview", "notes.png"]) == 2
+    assert Path("notes.png").read_text() == "no picture"
+
+
+@pytest.mark.parametrize("name", ["preview.jpg", "preview"])
+def test_preview_is_a_png(folder, capsys, name):
+    assert predict.main(["seven.png", "--preview", name]) == 2
+    assert "wants the name of a PNG file" in capsys.readouterr().err
+    assert not Path(name).exists()
+
+
+def test_reference_weights_are_tensors_only_and_small():
+    state = torch.load(predict.REFERENCE, weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert predict.REFERENCE.stat().st_size < 200_000
+
+
+def test_reference_weights_give_the_accuracy_of_their_run(mnist_dir):
+    evaluation = evaluate(load_weights(predict.REFERENCE), load_data("mnist", mnist_dir, 5000).test)
+    best = best_epoch(read_metrics(REPOSITORY / "results" / "default" / "seed-0" / "metrics.csv"))
+    assert evaluation.accuracy == best.test_accuracy
+    assert evaluation.loss == pytest.approx(best.test_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("content", [{"conv1.weight": torch.zeros(10, 1, 5, 5)}, [1], {"epoch": 1}])
+def test_weights_of_something_else_are_refused(tmp_path, content):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(serialize(content))
+    with pytest.raises(UserError, match="no checkpoint of this version"):
+        load_weights(path)
+
+
+def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data_dir, tmp_path, capsys):
+    import evaluate as script
+    import train
+    from checkpoint import load_checkpoint
+
+    train.main([*small_run, "--epochs", "1"])
+    best, weights = tmp_path / "run" / "best.pt", tmp_path / "weights.pt"
+    assert script.main([str(best), "--data-dir", str(data_dir), "--weights", str(weights)]) == 0
+    ours, theirs = load_weights(weights).state_dict(), load_checkpoint(best)["averaged_model"]
+    assert all(torch.equal(ours[name], theirs[name]) for name in DigitCNN().state_dict())
