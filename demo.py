@@ -89,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def refuse(self, status: HTTPStatus, reason: str) -> None:
-        self.close_connection = status != HTTPStatus.UNPROCESSABLE_ENTITY  # its body hasn't been read
+        if status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            self.close_connection = True  # for the body hasn't been read
         self.reply(status, json.dumps({"error": reason}).encode(), "application/json")
 
     def reply(self, status: HTTPStatus, content: bytes, kind: str) -> None:

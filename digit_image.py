@@ -26,12 +26,12 @@ MAX_SIZE = 1600  # pixels on the longer side; of larger pictures a smaller copy 
 WORKING_SIZE = 400  # in which the digit is looked for
 COARSE_SIZE = 100  # in which the pen is looked for
 LEAST_SCORE = 0.15  # of a pen, below which only a strong contrast is ink
-LEAST_CONTRAST = 0.5  # of that
+LEAST_CONTRAST = 0.5  # of ink with paper, for that
 LEAST_PART = 0.1  # of all that stands out, else it is noise
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 FINE = 8  # the digit is drawn so many times larger, for grey levels at its edges
 WIDTHS = 2.0, 4.0  # of strokes, in pixels of MNIST, where most of its digits have theirs
-# Of full ink, and of its thickness in pixels, less than which is taken for no ink
+# (part of full ink, thickness in pixels): what has less is not taken for ink, from the first try to the last
 TRIES = [(0.4, 1), (0.5, 1), (0.6, 1), (0.4, 3), (0.6, 3), (0.5, 5), (0.8, 1)]
 NOTHING = "there is nothing on the picture"
 NEIGHBOURS = np.ones((3, 3))  # diagonal ones, too
@@ -85,7 +85,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def digit_image(picture: Image.Image) -> np.ndarray:
     """Return the digit in a picture, of mode RGB, in MNIST's form: (28, 28) uint8, 255 for ink.
 
-    The heaviest thing that doesn't touch the picture's edges is the digit. Raises UserError when there is nothing.
+    The digit is the heaviest thing, where each edge of the picture that a thing touches makes it count for less.
+    Raises UserError when there is nothing.
     """
     if (image := as_mnist(picture)) is not None:
         return image
@@ -260,7 +261,10 @@ def normalize(ink: np.ndarray) -> np.ndarray:
 
 
 def fit(ink: np.ndarray) -> np.ndarray:
-    """Return ink, (h, w) in [0, 1], cut to its box and so large that the longer side is 20 pixels of MNIST."""
+    """Return ink, (h, w) in [0, 1], cut to its box and so large that the longer side is 20 pixels of MNIST.
+
+    Raises UserError when there is none.
+    """
     rows, columns = np.nonzero(ink > 0.5)
     if not len(rows):
         raise UserError(NOTHING)

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def processes():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["running"])
         yield context
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The demo's server, of the reference weights, at work."""
+    from demo import Server
+    from predict import REFERENCE, load_weights
+
+    with Server(0, load_weights(REFERENCE), "of <a test>") as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

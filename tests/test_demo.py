@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -16,17 +15,7 @@ from drawing import draw
 from PIL import Image
 
 import demo
-from predict import REFERENCE, load_weights, read_digit
-
-
-@pytest.fixture(scope="module")
-def server():
-    with demo.Server(0, load_weights(REFERENCE), "of <a test>") as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+from predict import read_digit
 
 
 def png(digit: int) -> bytes:

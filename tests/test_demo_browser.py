@@ -2,24 +2,10 @@
 
 import os
 import shutil
-import threading
 
 import numpy as np
 import pytest
 from drawing import STROKES
-
-import demo
-from predict import REFERENCE, load_weights
-
-
-@pytest.fixture(scope="module")
-def server():
-    with demo.Server(0, load_weights(REFERENCE), "of a test") as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +163,7 @@ def test_all_is_reached_by_tab_and_has_a_name(page):
     assert page.get_by_role("table", name="Probability of each digit").get_by_role("row").count() == 10
 
 
-def test_image_that_the_network_sees_is_shown(page, server):
+def test_image_that_the_network_sees_is_shown(page):
     with page.expect_request("**/answer") as asked:
         draw_with_mouse(page, 0)
     expect_answer(page, 0)
