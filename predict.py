@@ -21,8 +21,9 @@ from PIL import Image
 from checkpoint import load_checkpoint, load_model, load_weights
 from command_line import Parser, UserError, command, leave, print_error
 from dataset import to_float
-from digit_image import digit_image, read_picture
+from digit_image import digit_image
 from model import DigitCNN
+from picture_file import read_picture
 
 OWN = Path("checkpoints/best.pt")
 REFERENCE = Path(__file__).parent / "results" / "default" / "weights.pt"

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from checkpoint import load_weights
 from dataset import MD5, load_data
+from predict import REFERENCE
 from synthetic import SyntheticMNIST
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,13 +57,18 @@ def processes():
         yield context
 
 
-@pytest.fixture(scope="module")
-def server():
-    """The demo's server, of the reference weights, at work."""
-    from demo import Server
-    from predict import REFERENCE, load_weights
+@pytest.fixture(scope="session")
+def reference():
+    """The network with the weights in the repository."""
+    return load_weights(REFERENCE)
 
-    with Server(0, load_weights(REFERENCE), "of <a test>") as server:
+
+@pytest.fixture(scope="module")
+def server(reference):
+    """The demo's server at work."""
+    from demo import Server
+
+    with Server(0, reference, "of <a test>") as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

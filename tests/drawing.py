@@ -1,7 +1,11 @@
 """Digits drawn with a pen, as people draw them: each as strokes, lists of points (x, y) in [0, 1]."""
 
+import io
+
 import numpy as np
 from PIL import Image, ImageDraw
+
+from predict import read_digit
 
 
 def arc(centre, radii, start: float, end: float) -> list[tuple[float, float]]:
@@ -40,3 +44,19 @@ def draw(digit: int, size: int = 400, height: float = 0.6, pen: int = 12, offset
         for x, y in points[[0, -1]]:
             canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
     return np.asarray(image.resize((size, size), Image.Resampling.BOX)) / 255
+
+
+def as_file(image: Image.Image, kind: str = "png", **options) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file
+
+
+def png(pixels: np.ndarray) -> io.BytesIO:
+    """Return a PNG file of floats in [0, 1], (H, W) or (H, W, 3)."""
+    return as_file(Image.fromarray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)))
+
+
+def misread(model, file_of) -> list[int]:
+    """Return the digits that a network misreads in their pictures' files, which file_of(digit) returns."""
+    return [digit for digit in range(10) if read_digit(model, file_of(digit)).digits[0] != digit]

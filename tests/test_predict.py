@@ -60,7 +60,7 @@ def test_files_that_cannot_be_read_are_told_in_a_line_each_and_the_others_answer
     out, err = capsys.readouterr()
     assert err.splitlines() == [
         "predict.py: error: none.png: can't read it: No such file or directory",
-        "predict.py: error: empty.png: there is nothing on the picture",
+        "predict.py: error: empty.png: there is no digit on the picture",
         "predict.py: error: text.png: this is no picture (PNG, JPEG, GIF, BMP, TIFF, WEBP can be read)",
     ]
     assert out.count("seven.png") == out.count("three.png") == 1

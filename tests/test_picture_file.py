@@ -1,0 +1,100 @@
+"""Pictures of any kind, read. What they show, the reference weights must read: all ten digits."""
+
+import io
+
+import numpy as np
+import pytest
+from drawing import as_file, draw, misread
+from PIL import Image
+
+from command_line import UserError
+from picture_file import read_picture
+
+
+def grey(digit: int) -> Image.Image:
+    return Image.fromarray(np.uint8(255 * (1 - draw(digit))))
+
+
+def transparent(digit: int, colour: int, paper: int = 0) -> Image.Image:
+    alpha = np.uint8(255 * draw(digit))
+    return Image.fromarray(np.dstack([np.where(alpha, np.uint8(colour), np.uint8(paper))] * 3 + [alpha]))
+
+
+MODES = {
+    "1": lambda digit: grey(digit).convert("1"),
+    "L": grey,
+    "LA": lambda digit: transparent(digit, 0).convert("LA"),
+    "P": lambda digit: grey(digit).convert("P", palette=Image.Palette.ADAPTIVE),
+    "palette with a transparent colour": lambda digit: grey(digit).quantize(2),
+    "RGB": lambda digit: grey(digit).convert("RGB"),
+    "dark on transparent": lambda digit: transparent(digit, 0),
+    "light on transparent": lambda digit: transparent(digit, 255),
+    "dark on transparent white": lambda digit: transparent(digit, 0, 255),
+    "16-bit": lambda digit: Image.fromarray(257 * np.uint16(grey(digit))),
+    "12 of 16 bits": lambda digit: Image.fromarray(16 * np.uint16(grey(digit))),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pictures_of_any_mode_are_read(reference, mode):
+    options = {"transparency": 0} if "palette" in mode else {}
+    assert misread(reference, lambda digit: as_file(MODES[mode](digit), **options)) == []
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp", "mpo"])
+def test_pictures_of_any_format_are_read(reference, kind):
+    assert misread(reference, lambda digit: as_file(grey(digit).convert("RGB"), kind)) == []
+
+
+ROTATIONS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+@pytest.mark.parametrize("orientation", ROTATIONS)
+def test_picture_that_a_phone_turned_is_read_upright(reference, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert (
+        misread(reference, lambda digit: as_file(grey(digit).transpose(ROTATIONS[orientation]), "jpeg", exif=exif))
+        == []
+    )
+
+
+def test_file_that_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    content = as_file(grey(3)).getvalue()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    Image.new("L", (20, 3)).save(tmp_path / "tiny.png")
+    for name, message in [
+        ("text.png", "this is no picture"),
+        ("cut.png", "truncated|damaged"),
+        ("tiny.png", "too small: 20 x 3"),
+        ("none.png", "No such file"),
+        (".", "directory"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow warns of the one and refuses the other
+def test_picture_bomb_is_refused_unopened(side):
+    bomb = as_file(Image.new("1", (side, side)))
+    with pytest.raises(UserError, match="pixels are too many"):
+        read_picture(bomb)
+
+
+def test_2000_damaged_pictures_are_read_or_refused():
+    random = np.random.default_rng(0)
+    files = [as_file(grey(3).resize((60, 60)).convert("RGB"), kind).getvalue()
+             for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp")]  # fmt: skip
+    refused = 0
+    for number in range(2000):
+        content = bytearray(files[number % len(files)])
+        start = random.integers(len(content) // (1 + number % 7))
+        for place in range(start, min(len(content), start + random.integers(1, 20))):
+            content[place] = random.integers(256)
+        try:
+            read_picture(io.BytesIO(content[: random.integers(len(content) // 2, 2 * len(content))]))
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 500 < refused < 2000
