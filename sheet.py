@@ -1,6 +1,6 @@
 """The sheet of paper on a table, or the framed field, that a digit stands on, cut out of what is around it."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
     """
     small, scale = shrink(picture)
     grey = ndimage.gaussian_filter(np.asarray(small.convert("L"), np.float32), 1)
-    sheet = find_sheet(grey > otsu_threshold(grey))
+    sheet = find_sheet(grey)
     if sheet is None:
         return picture
     nearest = ndimage.distance_transform_edt(~sheet, return_distances=False, return_indices=True)
@@ -36,23 +36,39 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
     return whole.crop(tuple(box.astype(int).tolist()))
 
 
-def find_sheet(is_light: np.ndarray) -> np.ndarray | None:
-    """Return where a sheet is, (H, W), in a picture of two tones, (H, W), or None.
+def find_sheet(grey: np.ndarray) -> np.ndarray | None:
+    """Return where the largest sheet is, (H, W), in a picture's grey levels, (H, W), or None.
 
-    It is a quadrilateral, mostly of one tone, and holds no corner of the picture: what does may be half a sheet, of
-    which the other half lies in a shadow.
+    It is a quadrilateral with sharp edges, mostly of one tone, with another one around it. One that holds a corner of
+    the picture may be the part of a sheet that lies in the light, and a dark one at its edge may be a shadow.
     """
-    for mask in (is_light, ~is_light):
+    middle = otsu_threshold(grey)
+    # A sheet that is half in a shadow makes three tones, with what it lies on.
+    thresholds = [middle, otsu_threshold(grey[grey <= middle]), otsu_threshold(grey[grey > middle])]
+    sheets = []
+    for is_light, threshold in product((True, False), thresholds):
+        mask = (grey > threshold) == is_light
         labels, _ = ndimage.label(mask)
         sizes = np.bincount(labels[mask])
         for label in np.flatnonzero(sizes > LEAST_PART * mask.size):
             part = labels == label
-            if part[[0, 0, -1, -1], [0, -1, 0, -1]].any():
+            columns, rows = part[[0, -1]], part[:, [0, -1]]  # at the picture's edges
+            if columns[:, [0, -1]].any() if is_light else columns.any() or rows.any():
                 continue
             sheet = ndimage.binary_fill_holes(part)
-            if mask[sheet].mean() > 0.7 and is_quadrilateral(sheet):
-                return ndimage.binary_erosion(sheet, iterations=max(1, max(sheet.shape) // 70))  # without a frame
-    return None
+            if mask[sheet].mean() > 0.7 and is_quadrilateral(sheet) and is_sharp(grey, sheet):
+                sheets.append(sheet)
+    if not sheets:
+        return None
+    return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=max(1, max(grey.shape) // 70))  # without a frame
+
+
+def is_sharp(grey: np.ndarray, sheet: np.ndarray) -> bool:
+    """Return whether grey levels, (H, W), change where a sheet, (H, W), ends, as they don't where a shadow does."""
+    inside = sheet & ~ndimage.binary_erosion(sheet, iterations=3)
+    outside = ndimage.binary_dilation(sheet, iterations=3) & ~sheet
+    change = grey[inside].mean() - grey[outside].mean()
+    return abs(change) > 0.5 * abs(grey[sheet].mean() - grey[~sheet].mean())
 
 
 def is_quadrilateral(mask: np.ndarray) -> bool:

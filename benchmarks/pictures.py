@@ -96,12 +96,12 @@ def with_table_and_thumb(ink: np.ndarray) -> np.ndarray:
     return photo
 
 
-def on_table(ink: np.ndarray, table: float, **options) -> np.ndarray:
-    """Return a photo, (400, 400), of a sheet, seen at a slant, on a table that is so bright."""
+def on_table(ink: np.ndarray, table: float, light: Callable | None = None, **options) -> np.ndarray:
+    """Return a photo, (400, 400), of a sheet, seen at a slant, on a table that has such a part of its brightness."""
     is_table = Image.new("1", ink.shape, 1)
     ImageDraw.Draw(is_table).polygon([(40, 35), (350, 15), (390, 370), (10, 385)], fill=0)
-    noise = 0.02 * np.random.default_rng(1).standard_normal(ink.shape)
-    return np.where(is_table, table + noise, photograph(ink, noise=0.02, **options))
+    wood = table * photograph(np.zeros_like(ink), light, noise=0.05)
+    return np.where(is_table, wood, photograph(ink, light, noise=0.02, **options))
 
 
 def in_frame(ink: np.ndarray) -> np.ndarray:
@@ -143,6 +143,7 @@ PHOTOS = {
     "a table and a thumb at the edges": with_table_and_thumb,
     "a sheet on a dark table": partial(on_table, table=0.2),
     "a squared sheet on a brighter table": partial(on_table, table=0.5, squares=0.3),
+    "a sheet on a table, sharp shadow": partial(on_table, table=0.2, light=half_dark),
     "a field with a frame": in_frame,
 }
 

@@ -173,6 +173,21 @@ def test_image_that_the_network_sees_is_shown(page):
     assert np.array(shown).reshape(28, 28)[12:16, 13:15].max() == 0  # the middle of the 0
 
 
+def test_dot_is_no_digit_which_is_said_when_the_stroke_has_ended(page):
+    box = page.locator("#drawing").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    with page.expect_response("**/answer") as asked:
+        page.mouse.down()
+    assert asked.value.status == 422
+    page.wait_for_function("() => !isAsking")
+    assert page.text_content("#problem") == ""
+    page.mouse.up()
+    page.wait_for_function("() => get('problem').textContent === 'there is no digit on the picture'")
+    draw_with_mouse(page, 3)
+    expect_answer(page, 3)
+    assert page.text_content("#problem") == ""
+
+
 def test_end_of_the_program_is_told(page):
     page.evaluate("() => { window.fetch = () => Promise.reject(TypeError()); }")
     draw_with_mouse(page, 1)
