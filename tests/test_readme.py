@@ -1,10 +1,12 @@
 import re
+import textwrap
 
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
 import plot_results
+import predict
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -35,3 +37,12 @@ def test_readme_names_every_flag_and_every_module():
 @pytest.mark.parametrize("name", ["speed.md", "scaling.md"])
 def test_tables_of_speed_are_those_of_the_benchmarks(name):
     assert (REPOSITORY / "results" / name).read_text(encoding="utf-8") in README
+
+
+def test_answers_are_those_of_the_pictures(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(predict, "choose_model", lambda _: (predict.load_weights(predict.REFERENCE), "of a test"))
+    files = re.search(r"python predict.py (results/.*) --preview", README)[1].split()
+    assert predict.main(files) == 0
+    _, table = capsys.readouterr().out.split("\n\n")
+    assert textwrap.indent(table, "    ") in README
