@@ -49,7 +49,7 @@ def as_mnist(picture: Image.Image) -> np.ndarray | None:
     grey = np.array(picture.convert("L"))
     for image in (grey, 255 - grey):
         rows, columns = np.nonzero(image)
-        if len(rows) and max(np.ptp(rows), np.ptp(columns)) + 1 in (BOX - 1, BOX):  # 16 lost a row or column
+        if len(rows) and max(np.ptp(rows), np.ptp(columns)) + 1 in (BOX - 1, BOX):  # 16 of the 70,000 are a pixel short
             centre = np.array(ndimage.center_of_mass(image)) + 0.5
             if (np.abs(centre - CENTRE) < 1).all():
                 return image
@@ -59,10 +59,12 @@ def as_mnist(picture: Image.Image) -> np.ndarray | None:
 def normalize(ink: np.ndarray) -> np.ndarray:
     """Return a digit's ink, (h, w) in [0, 1], as MNIST has it: (28, 28) uint8, with strokes as wide as there.
 
-    Raises UserError when it is too wide for its height.
+    Raises UserError when its strokes are too wide for one.
     """
     ink = np.pad(fit(ink), FINE)
     mask = ink > 0.5
+    if not mask.any():
+        raise UserError(NOTHING)
     inside = ndimage.distance_transform_edt(mask)
     width = 4 * inside[mask].mean() - 2  # of a long bar, whose pixels are a quarter of it from the edge, on average
     if width > FINE * WIDEST:

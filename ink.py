@@ -26,7 +26,10 @@ NEIGHBOURS = np.ones((3, 3))  # diagonal ones, too
 
 
 class Digit(NamedTuple):
-    """The ink of a digit, (h, w) in [0, 1], and its box in the picture: top, left, bottom, right, in pixels."""
+    """The ink of a digit, (h, w) in [0, 1], in the working size, and its box in the picture as it came.
+
+    The box is top, left, bottom, right, in pixels.
+    """
 
     ink: np.ndarray
     box: np.ndarray
@@ -46,12 +49,12 @@ def find_digit(picture: Image.Image) -> Digit:
     small, scale = shrink(picture)
     ink = find_ink(np.asarray(small, np.float32) / 255)
     ink /= 0.9 * np.percentile(ink[ink > ink.max() / 2], 98)  # full ink is 1
-    things, is_whole = find_things(ink)
+    things = find_things(ink)
     # At the edges there may be a digit that is cut off, but also shadows and thumbs.
     heaviest = (things.weights * np.array([1, 0.1, 0.03, 0.03, 0.03])[things.edges]).argmax()
     if is_ruling(things, heaviest):
         raise UserError(NOTHING)
-    group, box = add_pieces(things, heaviest, 0.03 if is_whole else 0.15)
+    group, box = add_pieces(things, heaviest)
     if things.weights[group].sum() < LEAST_PART * things.weights[things.edges <= things.edges[heaviest]].sum():
         raise UserError(NOTHING)
     digit = np.append(False, group)[things.labels]
@@ -61,12 +64,12 @@ def find_digit(picture: Image.Image) -> Digit:
     return Digit(ink[top : bottom + 2 * MARGIN, left : right + 2 * MARGIN], box / scale)
 
 
-def find_things(ink: np.ndarray) -> tuple[Things, bool]:
-    """Return what stands out in ink, (H, W), and whether nothing was taken away from it.
+def find_things(ink: np.ndarray) -> Things:
+    """Return what stands out in ink, (H, W).
 
     A digit that touches no edge of the picture is looked for. The lines of ruled paper end there; they are lighter than
-    the pen's, or thinner: as long as they are the heaviest thing, take away more. If that leaves little, the digit is
-    cut off by an edge.
+    the pen's, or thinner: as long as they are the heaviest thing, take away more. If that leaves no digit, it is itself
+    cut off by an edge, or there are lines alone.
     """
     first = cut_off = None
     for threshold, thickness in TRIES:
@@ -76,15 +79,13 @@ def find_things(ink: np.ndarray) -> tuple[Things, bool]:
         weights = ndimage.sum_labels(ink, labels, np.arange(1, count + 1))
         boxes = np.array([[y.start, x.start, y.stop, x.stop] for y, x in ndimage.find_objects(labels)])
         things = Things(labels, weights, boxes, (boxes == [0, 0, *ink.shape]).sum(axis=1))
-        if first is None:
-            first, enough = things, 0.03 * weights.sum()
-        heaviest, edges = weights.max(), things.edges[weights.argmax()]
-        if edges == 0 and heaviest > enough:
-            return things, things is first
-        if edges == 1 and heaviest > 0.5 * first.weights.sum() and cut_off is None:
-            cut_off, enough = things, 0.5 * heaviest
-    found = cut_off or first
-    return found, found is first
+        first = first or things
+        part, edges = weights.max() / first.weights.sum(), things.edges[weights.argmax()]
+        if edges == 0 and part > 0.03:
+            return things
+        if edges == 1 and part > 0.5:
+            cut_off = cut_off or things
+    return cut_off or first
 
 
 def is_ruling(things: Things, heaviest: int) -> bool:
@@ -95,14 +96,11 @@ def is_ruling(things: Things, heaviest: int) -> bool:
     return things.weights[heaviest] < 0.5 * things.weights.sum() or meshes > 12
 
 
-def add_pieces(things: Things, heaviest: int, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return which things, (N,), are the heaviest one and pieces of the same digit near it, and the box of them all.
-
-    A piece weighs at least such a part of the heaviest.
-    """
+def add_pieces(things: Things, heaviest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which things, (N,), are the heaviest one and pieces of the same digit near it, and the box of them all."""
     weights, boxes, edges = things.weights, things.boxes, things.edges
     group, box = np.arange(len(weights)) == heaviest, boxes[heaviest]
-    candidates = (weights > least * weights[heaviest]) & (edges <= edges[heaviest])
+    candidates = (weights > 0.03 * weights[heaviest]) & (edges <= edges[heaviest])
     while True:
         reach = 0.25 * (box[2:] - box[:2]).max()
         gaps = np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(axis=1)
@@ -127,7 +125,7 @@ def find_ink(pixels: np.ndarray) -> np.ndarray:
     pen = max((find_pen(channel, is_dark) for is_dark in (True, False)), key=lambda pen: pen.score)
     channel = channel if pen.is_dark else 1 - channel
     ink = contrast(channel, fill_in(channel, pen.side), pen.is_dark)
-    if pen.score < LEAST_SCORE and ink.max() < LEAST_CONTRAST:
+    if not ink.any() or (pen.score < LEAST_SCORE and ink.max() < LEAST_CONTRAST):
         raise UserError(NOTHING)
     return ink
 
@@ -142,7 +140,7 @@ class Pen(NamedTuple):
 
 def find_pen(channel: np.ndarray, is_dark: bool) -> Pen:
     """Return the narrowest pen that explains at least half of the strongest contrasts in a channel, (H, W)."""
-    step = max(1, round(max(channel.shape) / COARSE_SIZE))
+    step = min(max(1, round(max(channel.shape) / COARSE_SIZE)), min(channel.shape))
     edges = np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]])
     channel = channel if is_dark else 1 - channel
     coarse = ndimage.minimum_filter(channel, step, mode="nearest")[step // 2 :: step, step // 2 :: step]

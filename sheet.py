@@ -7,6 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 WORKING_SIZE = 400  # pixels on the longer side, in which a sheet or a digit is looked for
+LEAST_SIZE = 50  # pixels on the shorter side of a picture, for it to show a sheet with a digit
 LEAST_PART = 0.2  # of the picture, for a sheet
 DIRECTIONS = np.exp(2j * np.pi * np.arange(24) / 24)  # as complex numbers, x + iy, like all points here
 
@@ -23,6 +24,8 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
 
     The result is a rectangle. What isn't sheet there is painted over in the colours that the sheet has nearby.
     """
+    if min(picture.size) < LEAST_SIZE:
+        return picture
     small, scale = shrink(picture)
     grey = ndimage.gaussian_filter(np.asarray(small.convert("L"), np.float32), 1)
     sheet = find_sheet(grey)
@@ -39,7 +42,7 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
 def find_sheet(grey: np.ndarray) -> np.ndarray | None:
     """Return where the largest sheet is, (H, W), in a picture's grey levels, (H, W), or None.
 
-    It is a quadrilateral with sharp edges, mostly of one tone, with another one around it. One that holds a corner of
+    It is a quadrilateral with sharp edges of one tone, with another one around it. One that holds a corner of
     the picture may be the part of a sheet that lies in the light, and a dark one at its edge may be a shadow.
     """
     middle = otsu_threshold(grey)
@@ -56,11 +59,11 @@ def find_sheet(grey: np.ndarray) -> np.ndarray | None:
             if columns[:, [0, -1]].any() if is_light else columns.any() or rows.any():
                 continue
             sheet = ndimage.binary_fill_holes(part)
-            if mask[sheet].mean() > 0.7 and is_quadrilateral(sheet) and is_sharp(grey, sheet):
+            if is_quadrilateral(sheet) and is_sharp(grey, sheet):
                 sheets.append(sheet)
     if not sheets:
         return None
-    return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=max(1, max(grey.shape) // 70))  # without a frame
+    return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=max(2, max(grey.shape) // 70))  # without a frame
 
 
 def is_sharp(grey: np.ndarray, sheet: np.ndarray) -> bool:

@@ -41,9 +41,9 @@ def enlarge(image: np.ndarray, random: Generator, size: int) -> np.ndarray:
 
 
 def scatter(image: np.ndarray, random: Generator) -> np.ndarray:
-    """Return ink, up to (800, 800): the image at 28 to 400 pixels, anywhere on a larger canvas of any shape."""
-    size = random.integers(28, 401)
-    height, width = random.integers(size + 1, 801, 2)
+    """Return ink, up to (1000, 1000): the image at 28 to 800 pixels, anywhere on a larger canvas of any shape."""
+    size = random.integers(28, 801)
+    height, width = random.integers(size + 1, 1001, 2)
     ink = np.zeros((height, width))
     top, left = random.integers(0, (height - size + 1, width - size + 1))
     ink[top : top + size, left : left + size] = enlarge(image, random, size)
@@ -79,7 +79,7 @@ def photograph(
     light(x, y) falls on it, with x and y from 0 to 1; lines or squares are printed that dark; the pen is that bright.
     """
     y, x = np.mgrid[: len(ink), : len(ink)]
-    is_row, is_column = (y + x // 20) % 45 < 2, (x - y // 20) % 45 < 2  # a little tilted
+    is_row, is_column = (y + x // 20) % 45 < 3, (x - y // 20) % 45 < 3  # a little tilted
     paper = np.ones_like(ink)
     paper[is_row] -= max(lines, squares)
     paper[is_column & ~is_row] -= squares
@@ -117,8 +117,8 @@ def half_dark(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 IMAGES = {
-    **{f"{size} x {size} pixels": partial(enlarge, size=size) for size in (28, 280, 800)},
-    "28 to 400 pixels, anywhere on up to 800 x 800": scatter,
+    **{f"{size} x {size} pixels": partial(enlarge, size=size) for size in (28, 280)},
+    "28 to 800 pixels, anywhere on up to 1000 x 1000": scatter,
 }
 DRAWINGS = {
     **{f"pen of {pen}, height 280": partial(redraw, height=280, pen=pen) for pen in (1, 5, 12, 25, 40, 60)},
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the tables there too")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="whose images (default: test)")
     parser.add_argument("--images", type=int, default=10_000, help="so many, as they are (default: 10,000)")
-    parser.add_argument("--drawings", type=int, default=1_000, help="so many, drawn again (default: 1,000)")
+    parser.add_argument("--drawings", type=int, default=500, help="so many, drawn again (default: 500)")
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
     images, drawings = (min(count, len(split.labels)) for count in (args.images, args.drawings))

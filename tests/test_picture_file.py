@@ -67,7 +67,7 @@ def test_file_that_is_no_picture_is_refused(tmp_path):
     for name, message in [
         ("text.png", "this is no picture"),
         ("cut.png", "truncated|damaged"),
-        ("tiny.png", "too small: 20 x 3"),
+        ("tiny.png", "too small: only 20 x 3"),
         ("none.png", "No such file"),
         (".", "directory"),
     ]:
