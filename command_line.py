@@ -118,6 +118,8 @@ def command(main: Callable) -> Callable:
 
 def run_to_its_end(main: Callable, argv: list[str] | None, name: str) -> int:
     """Call main; return the exit code, having told an error in one line."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that its encoding hasn't
     try:
         exit_code = main(argv) or 0
         print(end="", flush=True)

@@ -41,7 +41,8 @@ class Server(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), Handler)
         except OSError as error:
             raise UserError(f"can't listen on port {port} ({error.strerror}): choose another --port") from error
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        names = ("127.0.0.1", "localhost")
+        self.hosts = {f"{name}:{self.server_port}" for name in names} | set(names if self.server_port == 80 else ())
 
     def handle_error(self, *request: object) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # as of a page that was closed meanwhile
@@ -67,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit():
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "how long is the picture?")
-        elif int(length) > MAX_BYTES:
+        elif len(length) > 9 or int(length) > MAX_BYTES:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a picture of more than {MAX_BYTES:,} bytes")
         else:
             try:
@@ -79,9 +80,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(HTTPStatus.OK, json.dumps(content).encode(), "application/json")
 
     def is_ours(self, path: str) -> bool:
-        """Refuse another path, and another host: a site whose name was made to lead to this machine."""
-        if self.headers.get("Host") not in self.server.hosts:
+        """Refuse another path, other sites' pages, and another host: a site whose name leads to this machine."""
+        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        if host not in self.server.hosts:
             self.refuse(HTTPStatus.MISDIRECTED_REQUEST, "not the name of this machine")
+        elif origin not in (None, f"http://{host}"):
+            self.refuse(HTTPStatus.FORBIDDEN, "not from the demo's page")
         elif self.path != path:
             self.refuse(HTTPStatus.NOT_FOUND, "there is no such page")
         else:

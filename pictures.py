@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: the confusion matrix, and the images that were misread."""
+"""What the scripts draw: the confusion matrix, the images that were misread, the answers to pictures."""
 
 import io
 import math
@@ -73,7 +73,7 @@ def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, most
     shown = answers[:most]
     hidden = len(answers) - len(shown)
     figure = Figure(figsize=(8, 1.7 * len(shown) + 0.6), dpi=150, layout="constrained")
-    figure.suptitle(title + (f"; {hidden} more not shown" if hidden else ""), fontsize=10)
+    figure.suptitle(title + (f"; {hidden} more not shown" if hidden else ""), fontsize=10).set_parse_math(False)
     panels = figure.subplots(len(shown), 3, squeeze=False, width_ratios=[1, 1, 2])
     for (file, answer), (left, middle, right) in zip(shown, panels, strict=True):
         name = Path(file).name

@@ -27,6 +27,7 @@ from picture_file import read_picture
 
 OWN = Path("checkpoints/best.pt")
 REFERENCE = Path(__file__).parent / "results" / "default" / "weights.pt"
+THUMBNAIL = 400  # pixels on the longer side of a picture in the preview
 
 
 class Answer(NamedTuple):
@@ -72,6 +73,12 @@ def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
     return Answer(picture, image, probabilities[0].tolist())
 
 
+def printable(path: Path) -> str:
+    """Return a file's name in one line, without what a terminal would obey."""
+    name = os.fsencode(path).decode(errors="replace")
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)
+
+
 def table_row(name: str, width: int, answer: Answer) -> str:
     digit, runner_up, *_ = answer.digits
     probability, next_best = answer.probabilities[digit], answer.probabilities[runner_up]
@@ -82,14 +89,11 @@ def check_preview(path: Path) -> None:
     """Raise UserError when a preview would not be a PNG file, or would replace a picture of the user's."""
     if path.suffix.lower() != ".png":
         raise UserError(f"--preview wants the name of a PNG file to draw, not {path}")
-    if path.exists():
-        try:
-            with Image.open(path) as image:
-                is_ours = image.info.get("Title") == "predict.py"
-        except OSError:
-            is_ours = False
-        if not is_ours:
+    try:
+        if path.exists() and not (path.is_file() and b"Title\0predict.py" in path.read_bytes()[:1000]):
             raise UserError(f"--preview would replace {path}, which it hasn't drawn: choose another name")
+    except OSError as error:
+        raise UserError(f"can't draw {path}: {error.strerror}") from error
 
 
 @command
@@ -104,11 +108,11 @@ def main(argv: list[str] | None = None) -> int:
         check_preview(args.preview)
     model, weights = choose_model(args.checkpoint)
 
-    names = [os.fsencode(path).decode(errors="replace") for path in args.images]
+    names = [printable(path) for path in args.images]
     width = max(4, *map(len, names))
     if not args.json:
         print(f"weights: {weights}\n\n{'file':{width}}  digit  probability  runner-up")
-    answers = []
+    read, shown = 0, []
     for path, name in zip(args.images, names, strict=True):
         try:
             answer = read_digit(model, path)
@@ -116,16 +120,19 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
             print_error("predict.py", f"{name}: {error}")
             continue
-        answers.append((name, answer))
+        read += 1
+        if args.preview:
+            answer.picture.thumbnail((THUMBNAIL, THUMBNAIL))  # of many pictures, too
+            shown.append((name, answer))
         if args.json:
-            print(json.dumps({"file": name, "weights": weights, **answer.summary()}))
+            print(json.dumps({"file": str(path), "weights": weights, **answer.summary()}))
         else:
             print(table_row(name, width, answer))
-    if args.preview and answers:
+    if shown:
         from pictures import draw_answers  # half a second of matplotlib, only when asked for
 
-        draw_answers(args.preview, answers, f"Read with the weights {weights}")
-    return 0 if len(answers) == len(names) else 2
+        draw_answers(args.preview, shown, f"Read with the weights {weights}")
+    return 0 if read == len(names) else 2
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Digits drawn with a pen, as people draw them: each as strokes, lists of points (x, y) in [0, 1]."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from command_line import UserError
 from predict import read_digit
 
 
@@ -58,5 +60,11 @@ def png(pixels: np.ndarray) -> io.BytesIO:
 
 
 def misread(model, file_of) -> list[int]:
-    """Return the digits that a network misreads in their pictures' files, which file_of(digit) returns."""
-    return [digit for digit in range(10) if read_digit(model, file_of(digit)).digits[0] != digit]
+    """Return the digits that a network misreads, or that aren't found, in the files that file_of(digit) returns."""
+
+    def is_read(digit: int) -> bool:
+        with suppress(UserError):
+            return read_digit(model, file_of(digit)).digits[0] == digit
+        return False
+
+    return [digit for digit in range(10) if not is_read(digit)]

@@ -68,6 +68,7 @@ def test_what_is_no_picture_is_refused_and_the_next_one_answered(ask):
 
 def test_bodies_that_are_too_large_or_of_unknown_length_are_refused_unread(ask):
     assert ask("POST", "/answer", b"", **{"Content-Length": "1000001"})[0] == 413
+    assert ask("POST", "/answer", b"", **{"Content-Length": "1" * 5000})[0] == 413
     for length in ("-1", "1e3", "²", ""):
         assert ask("POST", "/answer", b"", **{"Content-Length": length.encode()})[0] == 411
 
@@ -81,6 +82,11 @@ def test_sites_whose_name_leads_to_this_machine_are_refused(server, ask):
     assert ask("GET", "/", Host="example.com")[0] == 421
     assert ask("POST", "/answer", png(3), Host=f"example.com:{server.server_port}")[0] == 421
     assert ask("GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
+
+
+def test_pages_of_other_sites_are_refused(server, ask):
+    assert ask("POST", "/answer", png(3), Origin="http://example.com")[0] == 403
+    assert ask("POST", "/answer", png(3), Origin=f"http://127.0.0.1:{server.server_port}")[0] == 200
 
 
 def test_it_listens_to_this_machine_only(server):

@@ -121,6 +121,21 @@ def test_undo_takes_back_one_stroke(page):
     assert page.get_by_role("button", name="Clear").is_disabled()
 
 
+def test_stroke_that_is_undone_while_it_is_drawn_is_gone(page):
+    draw_with_mouse(page, 1)
+    expect_answer(page, 1)
+    before = page.evaluate("strokes[0].points.length")
+    box = page.locator("#drawing").bounding_box()
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.keyboard.press("Control+z")
+    page.keyboard.press(" ")  # which puts down the keyboard's pen, but not in the middle of a stroke
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.up()
+    assert page.evaluate("strokes.map(stroke => stroke.points.length)") == [before]
+    expect_answer(page, 1)
+
+
 def test_digit_drawn_with_a_finger_is_read_and_scrolls_nothing(page, request):
     if "phone" not in request.node.name:
         pytest.skip("wants a touch screen")
@@ -147,8 +162,26 @@ def test_digit_drawn_with_the_keyboard_is_read_and_spoken(page):
             page.keyboard.press(key)
     expect_answer(page, 7)
     assert page.text_content("#spoken") == f"7, {page.locator('tr.best .percent').text_content()}"
+    assert page.text_content("#pen") == "Pen up"
     page.keyboard.press("Backspace")
     expect_answer(page, "")
+
+
+def test_button_that_becomes_disabled_gives_the_focus_back(page):
+    for name in ("Undo", "Clear"):
+        draw_with_mouse(page, 1)
+        page.get_by_role("button", name=name).focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "drawing"
+
+
+def test_bars_are_seen_in_forced_colours(page):
+    page.emulate_media(forced_colors="active")
+    draw_with_mouse(page, 1)
+    expect_answer(page, 1)
+    colours = [page.eval_on_selector(place, "element => getComputedStyle(element).backgroundColor")
+               for place in ("tr.best td.bar div", "body")]  # fmt: skip
+    assert colours[0] != colours[1]
 
 
 def test_all_is_reached_by_tab_and_has_a_name(page):

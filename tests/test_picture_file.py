@@ -9,6 +9,7 @@ from PIL import Image
 
 from command_line import UserError
 from picture_file import read_picture
+from predict import read_digit
 
 
 def grey(digit: int) -> Image.Image:
@@ -73,6 +74,23 @@ def test_file_that_is_no_picture_is_refused(tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_large_picture_is_read_smaller(reference, kind):
+    large = {digit: grey(digit).resize((4000, 3000)) for digit in (3, 7)}
+    for digit, image in large.items():
+        assert read_picture(as_file(image, kind)).size == (1600, 1200)
+        assert read_digit(reference, as_file(image, kind)).digits[0] == digit
+
+
+def test_values_that_are_no_numbers_are_no_ink(reference):
+    def picture_of(digit):
+        pixels = np.asarray(grey(digit), np.float32) / 255 - 0.5
+        pixels[0, :3] = np.nan, np.inf, -np.inf
+        return as_file(Image.fromarray(pixels), "tiff")
+
+    assert misread(reference, picture_of) == []
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow warns of the one and refuses the other

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from evaluate import evaluate
 from metrics import best_epoch, read_metrics
 from model import DigitCNN
 
+BLUE = 100  # the grey level of the best bar
 REFERENCE_LINE = "weights: of a reference run (results/default), since there is no checkpoints/best.pt"
 
 
@@ -89,11 +93,24 @@ def test_own_checkpoint_answers_when_there_is_one(folder, small_run, capsys):
 
 @pytest.mark.filterwarnings("error")
 def test_file_names_of_any_kind_are_printed_and_drawn(folder, capsys):
-    names = ["$x$ {.png", "a\udcff.png", "数字.png", "n" * 100 + ".png"]
+    names = ["two\nlines.png", "$x$ {.png", "a\udcff.png", "数字.png", "n" * 100 + ".png"]
     for name in names:
         Path(name).hardlink_to("seven.png")
     assert predict.main([*names, "--preview", "preview.png"]) == 0
-    assert capsys.readouterr().out.count(" 7 ") == len(names)
+    _, table = capsys.readouterr().out.split("\n\n")
+    assert table.count("\n") == 1 + len(names)
+    assert table.count(" 7 ") == len(names)
+    predict.main([*names, "--json"])
+    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == names
+
+
+def test_names_that_the_output_cannot_encode_are_written_otherwise(folder):
+    Path("数字.png").hardlink_to("seven.png")
+    command = [sys.executable, str(REPOSITORY / "predict.py"), "数字.png"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "\\u6570\\u5b57.png" in process.stdout
 
 
 def test_preview_shows_each_picture_its_image_and_its_probabilities(folder, capsys):
@@ -102,11 +119,25 @@ def test_preview_shows_each_picture_its_image_and_its_probabilities(folder, caps
         with Image.open("preview.png") as image:
             pixels = np.asarray(image.convert("L"))
         rows = np.array_split(pixels[90:], len(names))
-        for row in rows:
-            columns = np.array_split(row, 4, axis=1)
-            assert all(column.std() > 10 for column in columns)
-        black = (pixels == 0).mean()  # the networks' images
-        assert black > 0.1
+        for row, digit in zip(rows, (7, 3), strict=False):
+            picture, image, bars = np.split(row, [row.shape[1] // 4, row.shape[1] // 2], axis=1)
+            assert picture.min() < 50
+            rows_of_image, columns_of_image = (np.nonzero((image == 0).mean(axis=axis) > 0.3)[0] for axis in (1, 0))
+            field = image[rows_of_image.min() : rows_of_image.max(), columns_of_image.min() : columns_of_image.max()]
+            assert 0.05 < (field > 200).mean() < 0.4  # the digit, on black
+            columns_of_bars = np.nonzero((abs(bars.astype(int) - BLUE) < 3).sum(axis=0) > 20)[0]
+            assert columns_of_bars.mean() / bars.shape[1] == pytest.approx(0.17 + 0.077 * digit, abs=0.04)
+
+
+def test_preview_of_large_pictures_holds_small_ones(folder, monkeypatch):
+    import pictures
+
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_answers", lambda path, answers, title: drawn.extend(answers))
+    Image.new("RGB", (1500, 900), "white").save("large.png")
+    Image.open("seven.png").resize((1500, 1500)).save("large.png")
+    assert predict.main(["large.png", "--preview", "preview.png"]) == 0
+    assert max(drawn[0][1].picture.size) == predict.THUMBNAIL
 
 
 def test_preview_never_replaces_a_picture_of_the_users(folder, capsys):
@@ -117,6 +148,10 @@ def test_preview_never_replaces_a_picture_of_the_users(folder, capsys):
     Path("notes.png").write_text("no picture")
     assert predict.main(["three.png", "--preview", "notes.png"]) == 2
     assert Path("notes.png").read_text() == "no picture"
+    os.mkfifo("pipe.png")
+    assert predict.main(["three.png", "--preview", "pipe.png"]) == 2
+    assert predict.main(["three.png", "--preview", "n" * 300 + ".png"]) == 2
+    assert "File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["preview.jpg", "preview"])
