@@ -20,7 +20,7 @@ from sheet import WORKING_SIZE, cut_out_sheet
 
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 FINE = 8  # the digit is drawn so many times larger, for grey levels at its edges
-WIDTHS = 2.5, 3.0  # of strokes, in pixels of MNIST, between which those of its digits are on average
+WIDTHS = 2.5, 3.5  # of strokes, in pixels of MNIST, between which those of its digits are on average
 WIDEST = 9  # pixels of MNIST: what is wider is a shadow, or a dot
 
 

@@ -147,13 +147,14 @@ def find_pen(channel: np.ndarray, is_dark: bool) -> Pen:
     sides = [3]
     while sides[-1] < min(coarse.shape) / 2:
         sides.append(2 * sides[-1] + 1)
-    widest = contrast(coarse, fill_in(coarse, sides[-1]), is_dark)
+    brightest = fill_in(coarse, sides[-1])
+    widest = contrast(coarse, brightest, is_dark)
     strong = 0.7 * widest.max()
     enough = 0.5 * without_edges(widest >= strong).sum()
     for side in sides:
         paper = fill_in(coarse, side)
         ink = contrast(coarse, paper, is_dark)
-        mask = without_edges(ink >= strong)
+        mask = without_edges((ink >= strong) & (paper >= 0.4 * brightest))  # else it is ink itself
         if mask.sum() >= enough:
             break
     # Paper is at the picture's edges, too, and ink isn't.

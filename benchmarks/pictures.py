@@ -4,7 +4,7 @@
 
 Everything starts from the test images. Their handwriting is drawn again as the middle line of each digit's strokes (the
 skeleton: T. Y. Zhang and C. Y. Suen, Communications of the ACM 27(3), 1984), retraced with a round pen. The reference
-weights answer. Wants requirements-benchmarks.txt. Takes about half an hour on two CPU cores.
+weights answer. Wants requirements-benchmarks.txt. Takes about a quarter of an hour on two CPU cores.
 """
 
 import argparse
@@ -206,8 +206,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
     parser.add_argument("--output", type=Path, help="write the tables there too")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="whose images (default: test)")
-    parser.add_argument("--images", type=int, default=10_000, help="so many, as they are (default: 10,000)")
-    parser.add_argument("--drawings", type=int, default=500, help="so many, drawn again (default: 500)")
+    parser.add_argument("--images", type=int, default=5_000, help="so many, as they are (default: 5,000)")
+    parser.add_argument("--drawings", type=int, default=300, help="so many, drawn again (default: 300)")
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
     images, drawings = (min(count, len(split.labels)) for count in (args.images, args.drawings))
