@@ -10,7 +10,7 @@ from drawing import draw, misread, png
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.pictures import PHOTOS, half_dark, photograph, with_table_and_thumb
+from benchmarks.pictures import PHOTOS, half_dark, photograph, scatter, with_table_and_thumb
 from command_line import UserError
 from dataset import load_data, to_float
 from digit_image import BOX, CENTRE, digit_image
@@ -211,6 +211,13 @@ def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(reference, m
         answers = reference(to_float(torch.from_numpy(np.stack(images)))).argmax(dim=1)
     wrong = (answers != mnist_test.labels[chosen]).sum()
     assert wrong <= 100 - evaluate(reference, mnist_test).correct / 100 + 1
+
+
+def test_slanted_black_ones_on_white_are_read(reference, mnist_dir):
+    images = load_data("mnist", mnist_dir, 5000).validation.images.squeeze(1).numpy()
+    for index in (719, 939, 1728, 3763):
+        ink = scatter(images[index], np.random.default_rng(index))
+        assert read_digit(reference, png(1 - ink)).digits[0] == 1
 
 
 def test_digits_that_people_drew_are_read(reference):
