@@ -42,8 +42,8 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
 def find_sheet(grey: np.ndarray) -> np.ndarray | None:
     """Return where the largest sheet is, (H, W), in a picture's grey levels, (H, W), or None.
 
-    It is a quadrilateral with sharp edges of one tone, with another one around it. One that holds a corner of
-    the picture may be the part of a sheet that lies in the light, and a dark one at its edge may be a shadow.
+    It is a quadrilateral of one tone, with sharp edges to another. One that holds a corner of the picture may be the
+    part of a sheet that lies in the light, and a dark one at the picture's edge may be a shadow: they are none.
     """
     middle = otsu_threshold(grey)
     # A sheet that is half in a shadow makes three tones, with what it lies on.
@@ -55,8 +55,9 @@ def find_sheet(grey: np.ndarray) -> np.ndarray | None:
         sizes = np.bincount(labels[mask])
         for label in np.flatnonzero(sizes > LEAST_PART * mask.size):
             part = labels == label
-            columns, rows = part[[0, -1]], part[:, [0, -1]]  # at the picture's edges
-            if columns[:, [0, -1]].any() if is_light else columns.any() or rows.any():
+            top_and_bottom, left_and_right = part[[0, -1]], part[:, [0, -1]]  # edges of the picture
+            has_corner = top_and_bottom[:, [0, -1]].any()
+            if has_corner or (not is_light and (top_and_bottom.any() or left_and_right.any())):
                 continue
             sheet = ndimage.binary_fill_holes(part)
             if is_quadrilateral(sheet) and is_sharp(grey, sheet):
