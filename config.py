@@ -48,8 +48,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     )
     add("--seed", type=number(int, 0, 2**63 - 1), help=f"of weights, order, augmentation (default: {default.seed})")
     add("--validation-size", type=size, help=f"training images held out (default: {default.validation_size})")
-    add("--dataset", choices=["mnist", "synthetic"], help=f"synthetic: drawn from fonts (default: {default.dataset})")
     add = parser.add_argument
+    add(
+        "--dataset",
+        choices=["auto", "mnist", "synthetic"],
+        default="auto",
+        help="auto: MNIST, or where it can't be had, synthetic digits drawn from fonts (default: auto)",
+    )
     add("--textbook", action="store_true", help="plain Adam at a constant rate of 0.001, nothing else")
     add("--data-dir", type=Path, default=Path("data"), help="where MNIST lies, or goes (default: data)")
     add("--output-dir", type=Path, default=Path("checkpoints"), help="for the files of the run (default: checkpoints)")
@@ -58,6 +63,8 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
+    if args.dataset == "auto":  # main chooses; a recipe names the data set that was used
+        del given["dataset"]
     return args, {**(TEXTBOOK if args.textbook else {}), **given}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 import socket
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ MD5 = {  # of the unpacked files of MNIST
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+
+
+class DataMissing(UserError):
+    """MNIST is not there and can't be downloaded."""
 
 
 class Split(NamedTuple):
@@ -65,17 +70,11 @@ def load_data(
     Raises UserError when the files can't be had, are damaged, or have too few images for the validation split.
     """
     folder = Path(data_dir) / FOLDERS[name] / "raw"
-    if not all((folder / file).is_file() for file in MD5):
-        fetch(name, Path(data_dir))
-    contents, checksums = {}, {}
-    for file, md5 in MD5.items():
-        try:
-            contents[file] = np.fromfile(folder / file, dtype=np.uint8)
-        except OSError as error:
-            raise UserError(f"can't read {folder / file}: {error.strerror}") from error
-        checksums[file] = hashlib.md5(contents[file], usedforsecurity=False).hexdigest()
-        if name == "mnist" and checksums[file] != md5:
-            raise UserError(f"{folder / file} is damaged (wrong MD5): delete it, and the next run downloads it again")
+    fetch(name, Path(data_dir))
+    contents = read_files(folder)
+    checksums = {file: md5(content) for file, content in contents.items()}
+    if name == "mnist":
+        check_mnist(folder, contents)
     try:
         training, test = (
             parse_split(contents[f"{part}-images-idx3-ubyte"], contents[f"{part}-labels-idx1-ubyte"])
@@ -88,6 +87,33 @@ def load_data(
         raise UserError(f"--validation-size {validation_size} leaves none of {len(training.labels)} images to train on")
     train, validation = Split(*(t[:cut] for t in training)), Split(*(t[cut:] for t in training))
     return Data(name, train.to(device), validation.to(device), test.to(device), checksums)
+
+
+def read_files(folder: Path) -> dict[str, np.ndarray]:
+    """Return the bytes of those of the four files that are in the folder, by name. Raises UserError."""
+    try:
+        return {file: np.fromfile(folder / file, dtype=np.uint8) for file in MD5 if (folder / file).is_file()}
+    except OSError as error:
+        raise UserError(f"can't read the data set in {folder}: {error.strerror}") from error
+
+
+def md5(content: np.ndarray | bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def check_mnist(folder: Path, contents: dict[str, np.ndarray]) -> None:
+    """Raise UserError unless all files, given by name, are MNIST's, bit for bit."""
+    wrong = [file for file, content in contents.items() if md5(content) != MD5[file]]
+    are_idx_files = all(bytes(content[:3]) == b"\0\0\x08" for content in contents.values())
+    if len(wrong) == len(MD5) and are_idx_files:
+        raise UserError(
+            f"the files in {folder} are those of another data set, not MNIST's (FashionMNIST and KMNIST have the same "
+            "names): move them to a folder of their own"
+        )
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)} in {folder}: damaged (wrong MD5); delete that, and the next run downloads it again"
+        )
 
 
 def parse_split(images_file: np.ndarray, labels_file: np.ndarray) -> Split:
@@ -112,25 +138,46 @@ def parse_idx(content: np.ndarray, dimensions: int) -> np.ndarray:
     return content[start:].reshape(shape)
 
 
-def fetch(name: str, data_dir: Path) -> None:
-    """Unpack the archives that lie in the folder of a data set; if files are missing still, download or draw them.
+def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
+    """Return the data set to use and, where "auto" had to do without MNIST, why.
 
-    They are made beside their place and moved there once all four are whole. A second process waits for the first.
-    Raises UserError when that fails.
+    "auto" is MNIST; where its files are not there and can't be downloaded, it is the synthetic data set. Raises
+    UserError when files of MNIST are there and can't be used: they are never replaced by something else.
+    """
+    if name != "auto":
+        return name, ""
+    try:
+        fetch("mnist", data_dir)
+    except DataMissing as error:
+        return "synthetic", str(error)
+    return "mnist", ""
+
+
+def fetch(name: str, data_dir: Path) -> None:
+    """Make sure that the four files of a data set are there: unpack their archives, or else download or draw them.
+
+    New files are made beside their place and moved there once all four are whole. A second process waits for the first.
+    Raises DataMissing when the files are not there and can't be had, UserError when some are there and can't be used.
     """
     folder = data_dir / FOLDERS[name] / "raw"
+    if has_files(folder):
+        return
+    renamed = [file.replace("-idx", ".idx") for file in MD5]  # by 7-Zip, and in some copies of MNIST
+    if found := [file for file in renamed if (folder / file).is_file()]:
+        new_names = [file.replace(".idx", "-idx") for file in found]
+        raise UserError(f"rename the files in {folder}: {', '.join(found)} to {', '.join(new_names)}")
+    damaged = []
     try:
         with only_one(folder, timeout=600), time_limit(MIRROR_TIMEOUT_SECONDS):
-            for file in MD5:
-                archive = folder / f"{file}.gz"
-                if archive.is_file() and not (folder / file).is_file():
-                    write_atomically(folder / file, gzip.decompress(archive.read_bytes()))
-            if all((folder / file).is_file() for file in MD5):
+            damaged = unpack(name, folder)
+            if has_files(folder):
                 return
-
             # Only here, since torchvision imports PyTorch's compiler, which takes longer than all the rest.
             if name == "mnist":
                 from torchvision.datasets import MNIST as dataset_class
+
+                wait = f"a mirror that doesn't answer is given up after {MIRROR_TIMEOUT_SECONDS} seconds"
+                print(f"Downloading MNIST (12 MB) to {folder}; {wait}", file=sys.stderr, flush=True)
             else:
                 from synthetic import SyntheticMNIST as dataset_class
 
@@ -140,14 +187,37 @@ def fetch(name: str, data_dir: Path) -> None:
                 dataset_class(incoming, download=True)
                 for file in MD5:
                     (Path(incoming) / FOLDERS[name] / "raw" / file).replace(folder / file)
-    except (OSError, EOFError, RuntimeError, HTTPException, zlib.error) as error:
-        ways_on = "choose another --data-dir"
-        if name == "mnist":
-            ways_on = (
-                f"put its four files there ({', '.join(MD5)}; unpacked or .gz), "
-                "or train on digits drawn from fonts with train.py --dataset synthetic"
-            )
-        raise UserError(f"can't get the data set {name} into {folder} ({error}): {ways_on}") from error
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # of several mirrors: the last one's
+        if name != "mnist":
+            raise UserError(f"can't make {folder} ({reason}): choose another --data-dir") from error
+        if damaged:
+            what = "cut, no gzip file, or of another data set"
+            raise UserError(f"{', '.join(damaged)} in {folder}: {what}; delete that ({reason})") from error
+        check_mnist(folder, read_files(folder))
+        files = f"its four files ({', '.join(MD5)}; unpacked or .gz)"
+        raise DataMissing(f"can't download MNIST ({reason}): put {files} into {folder}") from error
+
+
+def has_files(folder: Path) -> bool:
+    return all((folder / file).is_file() for file in MD5)
+
+
+def unpack(name: str, folder: Path) -> list[str]:
+    """Unpack the archives in a data set's folder whose files are missing; return the names of damaged ones."""
+    damaged = []
+    for file in MD5:
+        archive = folder / f"{file}.gz"
+        if archive.is_file() and not (folder / file).is_file():
+            try:
+                content = gzip.decompress(archive.read_bytes())
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                content = b""
+            if content and (name != "mnist" or md5(content) == MD5[file]):
+                write_atomically(folder / file, content)
+            else:
+                damaged.append(archive.name)
+    return damaged
 
 
 @contextlib.contextmanager

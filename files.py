@@ -1,6 +1,7 @@
 """Writing files so that a reader, or a crash at any moment, finds the old file or the new one, never a part of one."""
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -31,21 +32,26 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, timeout: float = 0) -> Iterator[None]:
+def only_one(folder: Path, timeout: float = 0) -> Iterator[bool]:
     """Be the only process in this context for the folder. The lock ends with its process, however that ends.
 
-    Raises UserError when another process is still in it after that many seconds, or the folder can't be written.
+    Yields whether there is a lock: some network file systems have none. Raises UserError when another process is still
+    in it after that many seconds, or the folder can't be written.
     """
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
         lock.acquire(timeout=timeout)
     except Timeout as error:
-        raise UserError(f"another process is at work in {folder}: wait for its end or choose another folder") from error
+        raise UserError(
+            f"another process is at work in {folder}: wait for its end or choose another folder; "
+            f"if none is alive, delete {lock.lock_file}"
+        ) from error
     except OSError as error:
-        raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C en
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,7 +29,7 @@ from checkpoint import describe_run, find_run, serialize
 from command_line import Interruption, UserError, command, leave
 from config import TrainConfig, parse_arguments
 from cuda_graph import CapturedStep
-from dataset import Data, Split, batches, load_data, to_float
+from dataset import Data, Split, batches, choose_dataset, load_data, to_float
 from device import choose_device, keep_freed_memory
 from distributed import first_here, from_first, process_group, processes, rank, replicate, share, total
 from evaluate import evaluate
@@ -230,6 +231,14 @@ def open_folder(folder: Path, history: list[EpochMetrics], run: dict) -> None:
         write_json(folder / "run.json", run)
 
 
+def substitute_warning(missing: str) -> str:
+    """Return the warning that a run has the synthetic data set in MNIST's place; missing says why, if it is known."""
+    return (
+        f"warning: {missing or 'this run was started without MNIST'}. This run trains on synthetic digits instead, "
+        "drawn from fonts and far easier than handwriting: its numbers say nothing about MNIST"
+    )
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
@@ -244,7 +253,9 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--cuda-graph wants 1 process on an NVIDIA or AMD GPU, not {processes()} on {device}")
         if args.resume:
             _, settings = from_first(find_run, folder, settings)
+        settings["dataset"], missing = from_first(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
         config = TrainConfig(**settings)
+        is_substitute = config.dataset == "synthetic" and args.dataset == "auto"
         with first_here():
             data = load_data(config.dataset, args.data_dir, config.validation_size, device)
         if config.batch_size > (count := len(data.train.labels)):
@@ -252,15 +263,19 @@ def main(argv: list[str] | None = None) -> None:
         training = build_training(config, device)
         run = describe_run(config, data, device)
 
-        with only_one(folder) if rank() == 0 else nullcontext():
+        with only_one(folder) if rank() == 0 else nullcontext(True) as is_locked:
             history = []
             # Again: the run may have gone on until the folder was ours alone.
             if args.resume and (checkpoint := from_first(find_run, folder, settings)[0]):
                 history = restore(training, checkpoint, run)
             if rank() == 0:
+                if not is_locked:
+                    print(f"warning: {folder} is on a file system without locks: nothing keeps a second run out of it")
                 open_folder(folder, history, run)
                 counts = ", ".join(f"{count:,} {name}" for name, count in run["dataset"]["images"].items())
                 threads = f"{processes()} processes of " * (processes() > 1) + f"{run['threads']} threads"
+                if is_substitute:
+                    print(substitute_warning(missing), file=sys.stderr)
                 print(f"{data.name}: {counts} images; {device}, {threads}; seed {config.seed}")
                 print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
             try:
@@ -272,7 +287,9 @@ def main(argv: list[str] | None = None) -> None:
             best = best_epoch(history)
             scores = f"test accuracy {best.test_accuracy:.2%}, test loss {best.test_loss:.4f}"
             choice = f"\n{folder / 'best.pt'}: epoch {best.epoch}, the best by validation accuracy"
-            print(f"{choice}; {scores}; epochs took {run['seconds']:.1f} s")
+            print(f"{choice}; {scores}; epochs took {run['seconds']:.1f} s", flush=True)
+            if is_substitute:
+                print(substitute_warning(missing), file=sys.stderr)
 
 
 if __name__ == "__main__":

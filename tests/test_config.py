@@ -46,7 +46,7 @@ WRONG = {
     "--augment": st.text(),
     "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(2**63),
     "--validation-size": NO_INTEGER | st.integers(max_value=0) | st.integers(1000),  # of 1,000 images
-    "--dataset": st.text().filter(lambda text: text not in ("mnist", "synthetic")),
+    "--dataset": st.text().filter(lambda text: text not in ("auto", "mnist", "synthetic")),
     "--device": st.text().filter(lambda text: not text.startswith("cpu"))
     | st.sampled_from(["auto,cpu", "cuda:99", "cuda:-1", "mps:7", "meta", "gpu"]),
 }
@@ -66,6 +66,12 @@ def test_settings_are_those_that_were_given(given_settings, textbook):
     assert recipe == {**(TEXTBOOK if textbook else {}), **given_settings}
     config = TrainConfig(**recipe)
     assert config_from(asdict(config)) == config  # and come back from a file
+
+
+def test_auto_is_no_setting_since_a_recipe_names_the_data_set_that_was_used():
+    assert parse_arguments(["--dataset", "auto"])[1] == parse_arguments([])[1] == {}
+    with pytest.raises(UserError, match="values of other types"):
+        config_from({**asdict(TrainConfig()), "dataset": "auto"})
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

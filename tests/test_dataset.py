@@ -13,7 +13,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from command_line import UserError
-from dataset import MD5, Split, batches, load_data, to_float
+from dataset import MD5, DataMissing, Split, batches, choose_dataset, load_data, to_float
 from synthetic import SyntheticMNIST
 
 
@@ -87,7 +87,7 @@ def mnist_server(data_dir, tmp_path, monkeypatch):
                 server.answer(self, source.read())
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     monkeypatch.setattr(MNIST, "resources", resources)
     server.served, server.requests, server.hanging, server.is_another = served, [], threading.Event(), False
@@ -154,14 +154,76 @@ def leave(server):
 
 
 @pytest.mark.parametrize("fault", [refuse, send_a_page, send_half, hang, hang_halfway, be_no_web_server, leave])
-def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
+def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
     monkeypatch.setattr("dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""
-    with pytest.raises(UserError, match=rf"{reason}.*: put its four files there \(train-images.*--dataset synthetic"):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    with pytest.raises(DataMissing, match=rf"{reason}.*: put its four files \(train-images.* or .gz\) into {raw}$"):
         load_data("mnist", tmp_path / "data", validation_size=200)
     assert socket.getdefaulttimeout() is None
     assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_auto_is_mnist_where_it_can_be_had_and_else_synthetic_with_the_reason(mnist_server, tmp_path, capsys):
+    assert choose_dataset("auto", tmp_path / "online") == ("mnist", "")
+    leave(mnist_server)
+    assert choose_dataset("auto", tmp_path / "online") == ("mnist", "")
+    name, reason = choose_dataset("auto", tmp_path / "offline")
+    assert name == "synthetic"
+    assert "can't download MNIST" in reason
+    assert choose_dataset("mnist", tmp_path / "offline") == ("mnist", "")  # which is what was asked for
+    assert "is given up after 20 seconds" in capsys.readouterr().err
+
+
+def test_damaged_mnist_is_never_replaced_by_another_data_set(mnist_server, tmp_path):
+    leave(mnist_server)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"<html>Please log in to this network</html>")
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte in .*: damaged \(wrong MD5\); delete that"):
+        choose_dataset("auto", tmp_path)
+
+
+BAD_ARCHIVES = {
+    "cut": lambda archive: archive[:-1],
+    "empty": lambda archive: b"",
+    "a page": lambda archive: b"<html>Please log in to this network</html>",
+    "of another data set": lambda archive: gzip.compress(b"other images"),
+    "damaged": lambda archive: archive[:20] + bytes(byte ^ 0xFF for byte in archive[20:60]) + archive[60:],
+}
+
+
+@pytest.mark.parametrize("fault", BAD_ARCHIVES)
+def test_archive_that_cannot_be_unpacked_is_named_and_does_not_stand_in_the_way_of_the_download(
+    mnist_server, data, tmp_path, fault
+):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    archive = mnist_server.served / "t10k-images-idx3-ubyte.gz"
+    (raw / archive.name).write_bytes(BAD_ARCHIVES[fault](archive.read_bytes()))
+    mirrors, MNIST.mirrors = MNIST.mirrors, ["http://127.0.0.1:9/"]
+    with pytest.raises(UserError, match=r"^t10k-images-idx3-ubyte.gz in .*: cut, no gzip file, .*; delete that"):
+        choose_dataset("auto", tmp_path)
+    MNIST.mirrors = mirrors
+    assert torch.equal(load_data("mnist", tmp_path, 200).test.images, data.test.images)
+
+
+def test_names_with_a_dot_are_recognised_and_are_to_be_renamed(mnist_server, data, tmp_path):
+    load_data("mnist", tmp_path, 200)
+    raw = tmp_path / "MNIST" / "raw"
+    for file in MD5:
+        (raw / file).rename(raw / file.replace("-idx", ".idx"))
+    with pytest.raises(UserError, match=r"rename .*: train-images\.idx3-ubyte, .* to train-images-idx3-ubyte, "):
+        choose_dataset("auto", tmp_path)
+
+
+def test_files_of_another_data_set_are_called_that(mnist_server, tmp_path, monkeypatch):
+    load_data("mnist", tmp_path, 200)
+    for file in MD5:
+        monkeypatch.setitem(MD5, file, "0" * 32)
+    with pytest.raises(UserError, match="are those of another data set, not MNIST's .*: move them"):
+        choose_dataset("auto", tmp_path) and load_data("mnist", tmp_path, 200)
 
 
 def test_download_goes_on_after_one_that_was_killed(mnist_server, data, tmp_path):
@@ -191,7 +253,7 @@ def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, fil
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{file} is damaged .*delete it"):
+    with pytest.raises(UserError, match=f"{file} in .*: damaged .*; delete that"):
         load_data("mnist", tmp_path, validation_size=200)
 
 

@@ -1,3 +1,4 @@
+import errno
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,10 +43,26 @@ def test_only_one_is_in_the_context_of_a_folder_and_the_next_one_waits_for_it(tm
     assert sorted(inside) == [0, 0, 1, 1, 2, 2]
     with (
         only_one(folder),
-        pytest.raises(UserError, match="another process is at work in .*run: wait"),
+        pytest.raises(UserError, match="another process is at work in .*run: wait.*none is alive, delete .*lock"),
         only_one(folder),
     ):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_no_dead_end_and_is_told(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    for _ in range(2):  # the second time the lock's file is there already
+        with only_one(tmp_path / "run") as is_locked:
+            assert not is_locked
+    monkeypatch.undo()
+    with only_one(tmp_path / "run") as is_locked:
+        assert is_locked
 
 
 def test_archive_moves_only_the_named_files_and_never_over_others(tmp_path):

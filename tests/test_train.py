@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import re
@@ -7,6 +8,8 @@ import signal
 import pytest
 import torch
 
+import evaluate as evaluate_script
+import plot_results
 import train
 from augmentation import random_maps
 from checkpoint import load_checkpoint
@@ -437,6 +440,50 @@ def test_output_folder_that_is_a_file_is_one_line(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 2
     assert "can't write" in capsys.readouterr().err
     assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: every request goes to a port of this machine where nothing listens."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def test_without_mnist_a_run_trains_on_synthetic_digits_and_says_so_wherever_it_is_met(
+    small_run, tmp_path, capsys, offline
+):
+    flags = [*small_run, "--dataset", "auto", "--epochs", "2"]
+    assert train.main(flags) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("synthetic: 800 train")
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 2  # before the run and after it
+    assert all("can't download MNIST" in line and "put its four files" in line for line in warnings)
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    checkpoint = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert run["config"]["dataset"] == run["dataset"]["name"] == "synthetic"
+    assert checkpoint["config"]["dataset"] == checkpoint["dataset"]["name"] == "synthetic"
+    data_dir = small_run[small_run.index("--data-dir") + 1]
+    (tmp_path / "run" / "metrics.csv").unlink()
+    assert train.main([*flags, "--resume"]) == 0  # goes on with the same one
+    assert "warning: this run was started without MNIST" in capsys.readouterr().err
+    assert evaluate_script.main([str(tmp_path / "run" / "best.pt"), "--data-dir", data_dir]) == 0
+    assert "best.pt (epoch 2) on synthetic, test images" in capsys.readouterr().out
+    assert plot_results.main([str(tmp_path / "run"), "--output-dir", str(tmp_path / "results")]) == 0
+    assert (tmp_path / "results" / "results.md").read_text().startswith("synthetic, 2 epochs")
+
+
+def test_mnist_is_insisted_on_where_it_is_asked_for(small_run, tmp_path, capsys, offline):
+    assert train.main([*small_run, "--dataset", "mnist"]) == 2
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("train.py: error: can't download MNIST")
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_goes_on_without_a_lock_and_says_so(small_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "only_one", lambda folder: contextlib.nullcontext(False))
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    assert "file system without locks: nothing keeps a second run out" in capsys.readouterr().out
 
 
 def test_one_epoch_on_real_mnist_passes_98_percent(mnist_dir, tmp_path):
