@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoint import load_weights
-from dataset import MD5, load_data
+from mnist.dataset import MD5, load_data
+from mnist.synthetic import SyntheticMNIST
 from predict import REFERENCE
-from synthetic import SyntheticMNIST
+from training.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

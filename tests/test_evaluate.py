@@ -11,7 +11,7 @@ from torch import nn
 
 import evaluate
 import train
-from dataset import Split, load_data
+from mnist.dataset import Split, load_data
 from model import DigitCNN
 
 
@@ -100,7 +100,7 @@ def run(small_run, tmp_path):
 @pytest.mark.parametrize("checkpoint", ["best.pt", "last.pt"])
 @pytest.mark.parametrize(("split", "images"), [("test", 300), ("validation", 200), ("train", 800)])
 def test_json_says_what_metrics_csv_says(run, data_dir, capsys, checkpoint, split, images):
-    from metrics import read_metrics
+    from training.metrics import read_metrics
 
     capsys.readouterr()
     flags = ["--data-dir", str(data_dir), "--split", split, "--json", "--device", "cpu"]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from command_line import UserError
-from distributed import share
-from files import only_one, write_atomically
+from common.command_line import UserError
+from common.files import only_one, write_atomically
+from training.distributed import share
 
 FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
 
@@ -179,7 +179,7 @@ def fetch(name: str, data_dir: Path) -> None:
                 wait = f"a mirror that doesn't answer is given up after {MIRROR_TIMEOUT_SECONDS} seconds"
                 print(f"Downloading MNIST (12 MB) to {folder}; {wait}", file=sys.stderr, flush=True)
             else:
-                from synthetic import SyntheticMNIST as dataset_class
+                from mnist.synthetic import SyntheticMNIST as dataset_class
 
             for killed in folder.glob("incoming-*"):  # what a download left that was killed
                 shutil.rmtree(killed)
