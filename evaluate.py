@@ -3,11 +3,6 @@
 python evaluate.py checkpoints/best.pt
 """
 
-if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    from common import command_line
-
-    command_line.start()
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +10,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from common.command_line import Parser, command, leave
+from common.command_line import Parser, command
 from common.files import write_atomically
-from mnist.dataset import Split, batches, load_data, to_float
-from training.checkpoint import load_checkpoint, load_model, serialize
-from training.device import choose_device
-from training.distributed import processes, rank, total
+from mnist.dataset import load_data, to_float
+from training.checkpoint import load_model, serialize
+from training.config import TrainConfig
+from training.distributed import all_reduce_sum, choose_device, rank, world_size
 
 
 @dataclass(frozen=True)
@@ -55,36 +51,35 @@ class Evaluation:
         return torch.bincount(10 * self.labels + self.predictions, minlength=100).view(10, 10)
 
 
-def evaluate(model: nn.Module, split: Split, batch_size: int = 200) -> Evaluation:
+def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) -> Evaluation:
     """Run a model over a split, on the device of the split, and leave the model as it was.
 
     Several processes take the batches in turns, and each gets the whole answer.
     """
     was_training = model.training
     model.eval()
-    logits = torch.zeros(len(split.labels), 10, device=split.labels.device)
+    labels = dataset.tensors[1]
+    logits = torch.zeros(len(labels), 10, device=labels.device)
+    batches = torch.arange(len(labels), device=labels.device).split(batch_size)[rank() :: world_size()]
     with torch.inference_mode():
-        for number, ((images, _), answer) in enumerate(
-            zip(batches(split, batch_size), logits.split(batch_size), strict=True)
-        ):
-            if number % processes() == rank():
-                answer.copy_(model(to_float(images)))
-    total(logits)
+        loader = DataLoader(dataset, batch_size=None, sampler=batches)
+        for indices, (images, _) in zip(batches, loader, strict=True):
+            logits[indices] = model(to_float(images))
+    all_reduce_sum(logits)
     model.train(was_training)
-    return Evaluation(split.labels.cpu(), logits.cpu().double())
+    return Evaluation(labels.cpu(), logits.cpu().double())
 
 
 def report(evaluation: Evaluation, title: str) -> str:
     """Describe an evaluation as text: accuracy and loss, accuracy of each digit, confusion matrix."""
-    correct, total = evaluation.correct, len(evaluation.labels)
-    confusion = evaluation.confusion
+    counts = f"{evaluation.correct:,} of {len(evaluation.labels):,} images"
     lines = [
         title,
-        f"accuracy {evaluation.accuracy:.2%} ({correct:,} of {total:,} images), loss {evaluation.loss:.4f}",
+        f"accuracy {evaluation.accuracy:.2%} ({counts}), loss {evaluation.loss:.4f}",
         "",
         "true    accuracy   answered" + "".join(f"{digit:6}" for digit in range(10)),
     ]
-    for digit, row in enumerate(confusion.tolist()):
+    for digit, row in enumerate(evaluation.confusion.tolist()):
         accuracy = f"{row[digit] / sum(row):.2%}" if sum(row) else "no image"
         lines.append(f"{digit:4}   {accuracy:>9}" + " " * 11 + "".join(f"{count or '.':>6}" for count in row))
     return "\n".join(lines)
@@ -93,7 +88,7 @@ def report(evaluation: Evaluation, title: str) -> str:
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or weights")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies (default: data)")
     parser.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
@@ -102,38 +97,32 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="write the network's weights alone, a state_dict")
     args = parser.parse_args(argv)
 
-    checkpoint = load_checkpoint(args.checkpoint)
     device = choose_device(args.device)
-    model = load_model(checkpoint, device)
-    config = checkpoint["config"]
-    data = load_data(config["dataset"], args.data_dir, config["validation_size"], device)
+    model, checkpoint = load_model(args.checkpoint, device)
+    config = TrainConfig(**checkpoint.get("config", {}))  # of weights alone: the default
+    data = load_data(config.dataset, args.data_dir, config.validation_size, device)
     split = getattr(data, args.split)
     evaluation = evaluate(model, split)
 
-    title = f"{args.checkpoint.name} (epoch {checkpoint['epoch']}) on {data.name}, {args.split} images"
+    epoch = f" (epoch {checkpoint['epoch']})" if checkpoint else ""
+    title = f"{args.checkpoint.name}{epoch} on {data.name}, {args.split} images"
     if args.json:
-        answer = {
-            "checkpoint": str(args.checkpoint),
-            "epoch": checkpoint["epoch"],
-            "dataset": data.name,
-            "split": args.split,
-            "images": len(evaluation.labels),
-            "correct": evaluation.correct,
-            "accuracy": evaluation.accuracy,
-            "loss": evaluation.loss,
-            "confusion_matrix": evaluation.confusion.tolist(),
-        }
-        print(json.dumps(answer))
+        names = {"checkpoint": str(args.checkpoint), "dataset": data.name, "split": args.split}
+        scores = {name: getattr(evaluation, name) for name in ("correct", "accuracy", "loss")}
+        counts = {"images": len(evaluation.labels), "confusion_matrix": evaluation.confusion.tolist()}
+        print(json.dumps({**names, **scores, **counts}))
     else:
         print(report(evaluation, title))
     if args.weights:
-        write_atomically(args.weights, serialize(dict(model.cpu().state_dict())))
+        write_atomically(args.weights, serialize(model.cpu().state_dict()))
     if args.pictures:
-        from pictures import draw_confusion_matrix, draw_mistakes  # half a second of matplotlib, only when asked for
+        from training.evaluation_charts import draw_confusion_matrix, draw_mistakes  # matplotlib: only when asked for
 
-        draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation, title)
-        draw_mistakes(args.pictures / "mistakes.png", split.images.cpu(), evaluation, title)
+        images, labels = (tensor.cpu().numpy() for tensor in split.tensors)
+        probabilities = evaluation.logits.softmax(dim=1).numpy()
+        draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
+        draw_mistakes(args.pictures / "mistakes.png", images, labels, probabilities, title)
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

@@ -3,13 +3,8 @@
 python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
-if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    from common import command_line
-
-    command_line.start()
-
 import io
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.command_line import Parser, UserError, command
-from common.files import write_atomically
-from training.config import TrainConfig, read_recipe
-from training.metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
+from common.files import read_json, write_atomically
+from training.config import TrainConfig, config_from
+from training.metrics import TABLE, EpochMetrics, best_epoch, format_value, markdown_row, read_metrics, table_heading
 
 # (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
 CURVES = [
@@ -32,25 +27,20 @@ CURVES = [
 
 def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
     """Return the recipe of a run and its metrics. Raises UserError when the folder holds no run."""
-    config, history = read_recipe(folder), read_metrics(folder / "metrics.csv")
-    if len(history) > config.epochs:
-        raise UserError(f"{folder}: metrics.csv has {len(history)} epochs, and its run.json wants {config.epochs} only")
-    return config, history
+    config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
+    return config, read_metrics(folder / "metrics.csv")
 
 
 def check_comparable(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> None:
     """Raise UserError when the runs differ in more than their seeds, or when one is there twice."""
-    differing = [
-        field.name
-        for field in fields(TrainConfig)
-        if field.name != "seed" and len({getattr(config, field.name) for config in configs}) > 1
-    ]
+    recipes = [asdict(config) for config in configs]
+    differing = [name for name in recipes[0] if name != "seed" and len({recipe[name] for recipe in recipes}) > 1]
     if len({len(history) for history in histories}) > 1:
         differing.append("epochs done")
     if differing:
-        raise UserError(f"the runs differ in {', '.join(differing)}: a mean wants runs that differ in seed only")
+        raise UserError(f"the runs differ in {', '.join(differing)}: a mean is of runs that differ in seed only")
     if len({config.seed for config in configs}) < len(configs):
-        raise UserError("the same seed is there twice: a mean wants each run once")
+        raise UserError("the same seed is there twice: name each run once")
 
 
 def summarize(field: str, values: list[float]) -> str:
@@ -68,28 +58,21 @@ def describe(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) ->
         seeds = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
         runs = f"mean ± standard deviation of {len(configs)} runs (seeds {seeds})"
     planned, done = configs[0].epochs, len(histories[0])
-    epochs = f"{planned} epoch{'s' * (planned > 1)}"
+    epochs = f"{planned} epoch{'s' if planned > 1 else ''}"
     return f"{configs[0].dataset}, {epochs if done == planned else f'{done} of {epochs}'}, {runs}"
 
 
-def results_table(histories: list[list[EpochMetrics]]) -> str:
-    """Return the results table in Markdown, a row an epoch."""
+def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> str:
+    """Return results.md: what it is of, the table, a row an epoch, and the result of best.pt."""
     rows = [table_heading()]
     for epochs in zip(*histories, strict=True):  # the same epoch of every run
         cells = [summarize(field, [getattr(epoch, field) for epoch in epochs]) for field in list(TABLE.values())[1:]]
-        rows.append(table_row([str(epochs[0].epoch), *cells]))
-    return "\n".join(rows)
-
-
-def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> str:
-    """Return results.md: what it is of, the table, and the result of best.pt."""
+        rows.append(markdown_row([str(epochs[0].epoch), *cells]))
     best = [best_epoch(history) for history in histories]
     accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
     epochs = ", ".join(str(epoch.epoch) for epoch in best)
-    return (
-        f"{describe(configs, histories)}\n\n{results_table(histories)}\n\n"
-        f"best.pt, chosen by validation accuracy (epoch {epochs}): test accuracy {accuracy}, test loss {loss}\n"
-    )
+    result = f"best.pt, chosen by validation accuracy (epoch {epochs}): test accuracy {accuracy}, test loss {loss}"
+    return "\n".join([describe(configs, histories), "", *rows, "", result, ""])
 
 
 def draw_curves(title: str, histories: list[list[EpochMetrics]], description: str = "") -> bytes:

@@ -32,21 +32,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, timeout: float = 0) -> Iterator[bool]:
-    """Be the only process in this context for the folder. The lock ends with its process, however that ends.
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, `.lock` in it. It ends with its process, however that ends.
 
-    Yields whether there is a lock: some network file systems have none. Raises UserError when another process is still
-    in it after that many seconds, or the folder can't be written.
+    Yields whether there is a lock: some network file systems have none. Raises UserError when another process holds it,
+    or when the folder can't be written.
     """
     lock = FileLock(folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=timeout)
+        lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
-            f"another process is at work in {folder}: wait for its end or choose another folder; "
-            f"if none is alive, delete {lock.lock_file}"
-        ) from error
+        advice = f"wait for its end or choose another folder; if none is alive, delete {lock.lock_file}"
+        raise UserError(f"another process is at work in {folder}: {advice}") from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
@@ -64,12 +62,9 @@ def write_json(path: Path, value: dict) -> None:
 def read_json(path: Path) -> dict:
     """Read what write_json wrote. Raises UserError when it can't be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    return value
 
 
 def archive(folder: Path, names: list[str]) -> Path | None:

@@ -13,35 +13,28 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 SIZE = 28  # pixels, of either side
-CONTROL_POINTS = 4  # along either side
-
-# How far an image may be distorted: the default recipe's augmentation.
-MAX_ROTATION_DEGREES = 10.0
-MAX_SHEAR_DEGREES = 10.0
-MAX_SCALE_CHANGE = 0.1  # a scale from 0.9 to 1.1
-MAX_SHIFT_PIXELS = 2.0
-ELASTIC_PIXELS = 1.0  # standard deviation
 
 
 def random_maps(
     strengths: Tensor,
     generator: Generator,
-    rotation_degrees: float = MAX_ROTATION_DEGREES,
-    shear_degrees: float = MAX_SHEAR_DEGREES,
-    scale_change: float = MAX_SCALE_CHANGE,
-    shift_pixels: float = MAX_SHIFT_PIXELS,
-    elastic_pixels: float = ELASTIC_PIXELS,
-    control_points: int = CONTROL_POINTS,
+    rotation_degrees: float,
+    shear_degrees: float,
+    scale_change: float,
+    shift_pixels: float,
+    elastic_pixels: float,
+    control_points: int,
 ) -> Tensor:
-    """Draw a map for each of N images: an affine one, every amount uniform within plus or minus its limit, and elastic.
+    """Draw a random map for each of N images: an affine map and an elastic distortion.
 
-    strengths, (N,), are factors of all limits. The elastic part moves each control point by normal draws of standard
-    deviation elastic_pixels, and the pixels between them smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what
-    such distortions do for MNIST: Simard et al., https://doi.org/10.1109/ICDAR.2003.1227801).
+    Rotation, shear, scale and shift are uniform between minus and plus their limits. The elastic part displaces a grid
+    of control_points x control_points by normal draws of standard deviation elastic_pixels, and the pixels between them
+    smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what such distortions do for MNIST: Simard et al.,
+    https://doi.org/10.1109/ICDAR.2003.1227801). strengths, (N,), are factors of all limits of each image.
 
-    Returns (N, 2, 3 + 16): for x and y, the affine map's row and the control points' displacements. A map takes a
-    point of the result to the point of the image that is shown there, in the coordinates of `grid_sample`, which run
-    from -1 to 1. With strength 0 it is the identity.
+    Returns (N, 2, 3 + control_points ** 2): for x and y, the affine map's row and the control points' displacements. A
+    map takes a point of the result to the point of the image that is shown there, in the coordinates of `grid_sample`,
+    which run from -1 to 1. With strength 0 it is the identity.
     """
     count, strengths = len(strengths), strengths.unsqueeze(1)  # (N, 1)
     limits = [rotation_degrees, shear_degrees, scale_change, scale_change, shift_pixels, shift_pixels]
@@ -72,11 +65,8 @@ def basis(numbers: int, device: torch.device) -> Tensor:
     return torch.cat([affine, bumps.view(-1, SIZE**2)]).to(device)
 
 
-def warp(images: Tensor, maps: Tensor, mode: str = "bilinear") -> Tensor:
-    """Return the images, (B, 1, 28, 28), as maps, (B, 2, 3 + 16), show them, with 0 outside of the image.
-
-    mode is the interpolation, as in `grid_sample`.
-    """
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Return images, (B, 1, 28, 28), distorted by maps, (B, 2, 3 + P), with 0 outside of the image."""
     points = maps.flatten(0, 1) @ basis(maps.shape[2], images.device)  # (2B, 784)
     grid = points.view(-1, 2, SIZE, SIZE).permute(0, 2, 3, 1)  # (B, 28, 28, 2)
-    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

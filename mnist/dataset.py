@@ -1,30 +1,25 @@
-"""MNIST as three splits of tensors: training, validation and test images, checked byte for byte."""
+"""MNIST, as torchvision downloads and parses it, in three splits: training, validation and test images."""
 
-import contextlib
 import gzip
 import hashlib
-import math
-import shutil
 import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
+from torchvision.datasets import MNIST
 
 from common.command_line import UserError
-from common.files import only_one, write_atomically
-from training.distributed import share
+from common.files import write_atomically
+from mnist.synthetic import SyntheticMNIST
 
-FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
-
-MIRROR_TIMEOUT_SECONDS = 20  # without a byte
+DATASETS = {"mnist": MNIST, "synthetic": SyntheticMNIST}  # others of torchvision with MNIST's files may be added
 
 MD5 = {  # of the unpacked files of MNIST
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -33,80 +28,90 @@ MD5 = {  # of the unpacked files of MNIST
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
+MIRROR_TIMEOUT_SECONDS = 20  # without a byte
+
 
 class DataMissing(UserError):
-    """MNIST is not there and can't be downloaded."""
-
-
-class Split(NamedTuple):
-    """Images of one split, (N, 28, 28) uint8 with 0 as background, and their labels, (N,) int64 from 0 to 9."""
-
-    images: Tensor
-    labels: Tensor
-
-    def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+    """A data set is not there and can't be downloaded."""
 
 
 class Data(NamedTuple):
-    """A data set, whole. checksums holds the MD5 of each of its four files."""
+    """A data set whose splits hold images, (N, 28, 28) uint8 with 0 as background, and labels, (N,) int64."""
 
     name: str
-    train: Split
-    validation: Split
-    test: Split
-    checksums: dict[str, str]
+    train: TensorDataset
+    validation: TensorDataset
+    test: TensorDataset
+    checksums: dict[str, str]  # the MD5 of each of the four files
+
+    def describe(self) -> dict:
+        """Return what run.json and the checkpoints say of a data set."""
+        images = {split: len(getattr(self, split)) for split in ("train", "validation", "test")}
+        return {"name": self.name, "md5": self.checksums, "images": images}
 
 
-def load_data(
-    name: str = "mnist",
-    data_dir: Path = Path("data"),
-    validation_size: int = 5000,
-    device: torch.device | str = "cpu",
-) -> Data:
-    """Load a data set onto the device; download MNIST, or draw the synthetic one, where data_dir does not have it.
+def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
+    """Return the data set to use, and a line of warning where that is the synthetic one.
+
+    "auto" is MNIST; where its files are not there and can't be downloaded, it is the synthetic data set. Raises
+    UserError when files of MNIST are there and can't be used: they are never replaced by something else.
+    """
+    if name not in ("auto", *DATASETS):
+        raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")
+    reason = ""
+    if name == "auto":
+        name = "mnist"
+        try:
+            fetch(name, data_dir)
+        except DataMissing as error:
+            name, reason = "synthetic", f"{error}. "
+    if name != "synthetic":
+        return name, ""
+    what = "This run trains on synthetic digits, drawn from fonts and far easier than handwriting"
+    return name, f"warning: {reason}{what}: its numbers say nothing about MNIST\n"
+
+
+def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: torch.device | str = "cpu") -> Data:
+    """Load a data set onto the device; download it, or draw the synthetic one, where data_dir does not have it.
 
     The last validation_size training images are the validation split, whatever the seed of a run.
     Raises UserError when the files can't be had, are damaged, or have too few images for the validation split.
     """
-    folder = Path(data_dir) / FOLDERS[name] / "raw"
-    fetch(name, Path(data_dir))
-    contents = read_files(folder)
-    checksums = {file: md5(content) for file, content in contents.items()}
-    if name == "mnist":
-        check_mnist(folder, contents)
+    fetch(name, data_dir)
+    folder = raw_folder(name, data_dir)
     try:
-        training, test = (
-            parse_split(contents[f"{part}-images-idx3-ubyte"], contents[f"{part}-labels-idx1-ubyte"])
-            for part in ("train", "t10k")
-        )
-    except ValueError as error:
-        raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
-    cut = len(training.labels) - validation_size
-    if cut < 1:
-        raise UserError(f"--validation-size {validation_size} leaves none of {len(training.labels)} images to train on")
-    train, validation = Split(*(t[:cut] for t in training)), Split(*(t[cut:] for t in training))
-    return Data(name, train.to(device), validation.to(device), test.to(device), checksums)
-
-
-def read_files(folder: Path) -> dict[str, np.ndarray]:
-    """Return the bytes of those of the four files that are in the folder, by name. Raises UserError."""
-    try:
-        return {file: np.fromfile(folder / file, dtype=np.uint8) for file in MD5 if (folder / file).is_file()}
+        checksums = {file: md5((folder / file).read_bytes()) for file in MD5}
+        if name == "mnist":
+            check_mnist(folder, checksums)
+        whole, test = (DATASETS[name](data_dir, train=is_train) for is_train in (True, False))
+        splits = [
+            TensorDataset(whole.data[:-validation_size].to(device), whole.targets[:-validation_size].to(device)),
+            TensorDataset(whole.data[-validation_size:].to(device), whole.targets[-validation_size:].to(device)),
+            TensorDataset(test.data.to(device), test.targets.to(device)),
+        ]
     except OSError as error:
-        raise UserError(f"can't read the data set in {folder}: {error.strerror}") from error
+        raise UserError(f"can't read {folder}: {error.strerror}") from error
+    except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
+        raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
+    if validation_size >= len(whole):
+        raise UserError(f"--validation-size {validation_size} leaves none of {len(whole)} images to train on")
+    return Data(name, *splits, checksums)
 
 
-def md5(content: np.ndarray | bytes) -> str:
+def raw_folder(name: str, data_dir: Path) -> Path:
+    """Return where torchvision keeps the files of a data set."""
+    return data_dir / DATASETS[name].__name__ / "raw"
+
+
+def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def check_mnist(folder: Path, contents: dict[str, np.ndarray]) -> None:
-    """Raise UserError unless all files, given by name, are MNIST's, bit for bit."""
-    wrong = [file for file, content in contents.items() if md5(content) != MD5[file]]
-    are_idx_files = all(bytes(content[:3]) == b"\0\0\x08" for content in contents.values())
-    if len(wrong) == len(MD5) and are_idx_files:
-        raise UserError(
+def check_mnist(folder: Path, checksums: dict[str, str]) -> None:
+    """Raise UserError unless the files that have these checksums are MNIST's, bit for bit."""
+    wrong = [file for file, checksum in checksums.items() if checksum != MD5[file]]
+    if len(wrong) == len(MD5) and all((folder / file).read_bytes()[:3] == b"\0\0\x08" for file in wrong):
+        raise UserError(  # whole files in MNIST's format
             f"the files in {folder} are those of another data set, not MNIST's (FashionMNIST and KMNIST have the same "
             "names): move them to a folder of their own"
         )
@@ -116,87 +121,42 @@ def check_mnist(folder: Path, contents: dict[str, np.ndarray]) -> None:
         )
 
 
-def parse_split(images_file: np.ndarray, labels_file: np.ndarray) -> Split:
-    """Turn the bytes of a file of images and one of labels into a split. Raises ValueError where they are damaged."""
-    images, labels = parse_idx(images_file, dimensions=3), parse_idx(labels_file, dimensions=1)
-    if not len(labels) or images.shape != (len(labels), 28, 28):
-        raise ValueError(f"{len(labels)} labels for images of shape {list(images.shape)}")
-    if labels.max() > 9:
-        raise ValueError(f"a label of {labels.max()}")
-    return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
-
-
-def parse_idx(content: np.ndarray, dimensions: int) -> np.ndarray:
-    """Return the bytes of an IDX file in their shape; they stay where they are in memory. Raises ValueError.
-
-    The format: magic number, size of each dimension (32 bits each, big-endian), bytes. http://yann.lecun.com/exdb/mnist/
-    """
-    start = 4 * (1 + dimensions)
-    magic, *shape = content[:start].view(">i4").tolist() if len(content) >= start else [0]
-    if magic != 0x800 + dimensions or len(content) != start + math.prod(shape):
-        raise ValueError(f"{len(content)} bytes that are no IDX file of {dimensions} dimensions")
-    return content[start:].reshape(shape)
-
-
-def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
-    """Return the data set to use and, where "auto" had to do without MNIST, why.
-
-    "auto" is MNIST; where its files are not there and can't be downloaded, it is the synthetic data set. Raises
-    UserError when files of MNIST are there and can't be used: they are never replaced by something else.
-    """
-    if name != "auto":
-        return name, ""
-    try:
-        fetch("mnist", data_dir)
-    except DataMissing as error:
-        return "synthetic", str(error)
-    return "mnist", ""
-
-
 def fetch(name: str, data_dir: Path) -> None:
     """Make sure that the four files of a data set are there: unpack their archives, or else download or draw them.
 
-    New files are made beside their place and moved there once all four are whole. A second process waits for the first.
+    New files are made beside their place and moved there once all four are whole.
     Raises DataMissing when the files are not there and can't be had, UserError when some are there and can't be used.
     """
-    folder = data_dir / FOLDERS[name] / "raw"
+    folder = raw_folder(name, data_dir)
     if has_files(folder):
         return
-    renamed = [file.replace("-idx", ".idx") for file in MD5]  # by 7-Zip, and in some copies of MNIST
-    if found := [file for file in renamed if (folder / file).is_file()]:
-        new_names = [file.replace(".idx", "-idx") for file in found]
-        raise UserError(f"rename the files in {folder}: {', '.join(found)} to {', '.join(new_names)}")
+    misnamed = [file for file in MD5 if (folder / file.replace("-idx", ".idx")).is_file()]  # by 7-Zip, by Kaggle
+    if misnamed:
+        found = [file.replace("-idx", ".idx") for file in misnamed]
+        raise UserError(f"rename the files in {folder}: {', '.join(found)} to {', '.join(misnamed)}")
     damaged = []
     try:
-        with only_one(folder, timeout=600), time_limit(MIRROR_TIMEOUT_SECONDS):
-            damaged = unpack(name, folder)
-            if has_files(folder):
-                return
-            # Only here, since torchvision imports PyTorch's compiler, which takes longer than all the rest.
-            if name == "mnist":
-                from torchvision.datasets import MNIST as dataset_class
-
-                wait = f"a mirror that doesn't answer is given up after {MIRROR_TIMEOUT_SECONDS} seconds"
-                print(f"Downloading MNIST (12 MB) to {folder}; {wait}", file=sys.stderr, flush=True)
-            else:
-                from mnist.synthetic import SyntheticMNIST as dataset_class
-
-            for killed in folder.glob("incoming-*"):  # what a download left that was killed
-                shutil.rmtree(killed)
-            with tempfile.TemporaryDirectory(dir=folder, prefix="incoming-") as incoming:
-                dataset_class(incoming, download=True)
-                for file in MD5:
-                    (Path(incoming) / FOLDERS[name] / "raw" / file).replace(folder / file)
+        folder.mkdir(parents=True, exist_ok=True)
+        damaged = unpack(name, folder)
+        if has_files(folder):
+            return
+        if name != "synthetic":
+            wait = f"a mirror that doesn't answer is given up after {MIRROR_TIMEOUT_SECONDS} seconds"
+            print(f"Downloading {name} to {folder}; {wait}", file=sys.stderr, flush=True)
+        socket.setdefaulttimeout(MIRROR_TIMEOUT_SECONDS)  # torchvision sets no limit
+        with tempfile.TemporaryDirectory(dir=folder) as incoming:
+            DATASETS[name](incoming, download=True)
+            for file in MD5:
+                (raw_folder(name, Path(incoming)) / file).replace(folder / file)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # of several mirrors: the last one's
-        if name != "mnist":
-            raise UserError(f"can't make {folder} ({reason}): choose another --data-dir") from error
         if damaged:
             what = "cut, no gzip file, or of another data set"
             raise UserError(f"{', '.join(damaged)} in {folder}: {what}; delete that ({reason})") from error
-        check_mnist(folder, read_files(folder))
+        if name == "mnist":
+            check_mnist(folder, {file: md5((folder / file).read_bytes()) for file in MD5 if (folder / file).is_file()})
         files = f"its four files ({', '.join(MD5)}; unpacked or .gz)"
-        raise DataMissing(f"can't download MNIST ({reason}): put {files} into {folder}") from error
+        raise DataMissing(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
 
 
 def has_files(folder: Path) -> bool:
@@ -220,31 +180,6 @@ def unpack(name: str, folder: Path) -> list[str]:
     return damaged
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Give up on every connection from which nothing comes for that long; torchvision sets no limit."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def to_float(images: Tensor) -> Tensor:
     """Turn images, (B, 28, 28) uint8, into what the network takes: (B, 1, 28, 28) floats in [0, 1]."""
     return images.unsqueeze(1).float().div_(255)
-
-
-def batches(split: Split, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of images, (B, 28, 28) uint8, and labels, (B,), once through the split; the last may be smaller.
-
-    Each batch is one indexing operation, on the device that holds the data. order is a permutation of the indices,
-    (N,) int64, and each of several processes gets its share of every batch. Without one the images come in the order
-    of the files.
-    """
-    if order is None:
-        yield from zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
-        return
-    for indices in map(share, order.split(batch_size)):
-        yield split.images[indices], split.labels[indices]

@@ -1,100 +1,128 @@
-"""The recipe of a run, and train.py's command line."""
+"""The recipe of a run: every number that decides its result, and train.py's flags for them."""
 
-from argparse import SUPPRESS, BooleanOptionalAction, Namespace
-from dataclasses import asdict, dataclass, fields
+from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from common.command_line import Parser, UserError, number
-from common.files import read_json
+from common.command_line import Parser, UserError
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe: all that decides the numbers of a run, besides machine, threads and versions."""
+    """All that decides the numbers of a run, besides machine, threads and versions.
+
+    Raises UserError when a value is out of range.
+    """
 
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 1e-2  # of one-cycle: its peak
-    weight_decay: float = 0.15  # decoupled: AdamW, https://arxiv.org/abs/1711.05101
-    schedule: str = "one-cycle"  # https://arxiv.org/abs/1708.07120, linear: up for 20% of the steps, then down to 0
+    weight_decay: float = 0.15  # decoupled: AdamW, https://arxiv.org/abs/1711.05101; with 0 it is Adam
+    schedule: str = "one-cycle"  # linear up, then linear down to 0, https://arxiv.org/abs/1708.07120; or "constant"
+    warm_up: float = 0.2  # of one-cycle: the fraction of the run in which the learning rate rises
+    beta1: float = 0.9  # of AdamW: decay of the gradient's first moment
+    beta2: float = 0.999  # and of its second moment
     ema_decay: float = 0.999  # of the exponential moving average of the weights; 0 turns it off
+    ema_ramp: int = 10  # the average starts short: after n steps its decay is at most (1 + n) / (ema_ramp + n)
+    label_smoothing: float = 0.0
     augment: bool = True
+    rotation_degrees: float = 10.0  # augmentation: each amount is uniform between minus and plus its limit
+    shear_degrees: float = 10.0
+    scale_change: float = 0.1  # a scale from 0.9 to 1.1
+    shift_pixels: float = 2.0
+    elastic_pixels: float = 1.0  # standard deviation of the control points' displacements
+    control_points: int = 4  # along either side of the image
+    final_strength: float = 0.5  # a factor of all limits; it falls linearly from 1 to this over the run
     amp: bool = False  # automatic mixed precision: the network computes in bfloat16 while it trains
     seed: int = 0
     validation_size: int = 5000
     dataset: str = "mnist"
 
+    def __post_init__(self) -> None:
+        for name, (lowest, highest) in RANGES.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:  # true of NaN, too
+                raise UserError(f"{name} must be from {lowest:g} to {highest:g}, not {value}")
+
+
+RANGES = {
+    **dict.fromkeys(["epochs", "batch_size", "ema_ramp", "validation_size"], (1, 1e9)),
+    **dict.fromkeys(["beta1", "beta2", "ema_decay", "label_smoothing"], (0, 0.999999)),
+    **dict.fromkeys(["shift_pixels", "elastic_pixels"], (0, 28)),
+    "learning_rate": (1e-12, 1e30),
+    "weight_decay": (0, 1e30),
+    "warm_up": (0.001, 0.999),
+    "rotation_degrees": (0, 180),
+    "shear_degrees": (0, 80),
+    "scale_change": (0, 0.9),
+    "control_points": (2, 28),
+    "final_strength": (0, 1),
+    "seed": (0, 2**63 - 1),
+}
 
 TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
-    """Return the flags, and those settings of the recipe that were given."""
-    default, size = TrainConfig(), number(int, 1, 10**9)
+    """Return train.py's flags, and those settings of the recipe that were given. Raises UserError."""
+    default = TrainConfig()
     parser = Parser("train.py", description="Train the network on MNIST.")
-    recipe = parser.add_argument_group("recipe", argument_default=SUPPRESS)
-    add = recipe.add_argument
-    add("--epochs", type=size, help=f"passes over the training images (default: {default.epochs})")
-    add("--batch-size", type=size, help=f"images a step (default: {default.batch_size})")
-    add("--learning-rate", type=number(float, 1e-12), help=f"one-cycle: its peak (default: {default.learning_rate})")
-    add("--weight-decay", type=number(float, 0), help=f"decoupled (default: {default.weight_decay})")
+    add = parser.add_argument_group("recipe", argument_default=SUPPRESS).add_argument
+    add("--epochs", type=int, help=f"passes over the training images (default: {default.epochs})")
+    add("--batch-size", type=int, help=f"images in a step (default: {default.batch_size})")
+    add("--learning-rate", type=float, help=f"one-cycle: its peak (default: {default.learning_rate})")
+    add("--weight-decay", type=float, help=f"decoupled (default: {default.weight_decay})")
     add("--schedule", choices=["one-cycle", "constant"], help=f"of the learning rate (default: {default.schedule})")
-    add("--ema-decay", type=number(float, 0, 0.999999), help=f"of the averaged weights (default: {default.ema_decay})")
+    add("--ema-decay", type=float, help=f"of the averaged weights; 0: no average (default: {default.ema_decay})")
     add("--augment", action=BooleanOptionalAction, help="distort the training images at random (default: on)")
-    add(
-        "--amp",
-        action=BooleanOptionalAction,
-        help="bfloat16 in training, for CPUs with AVX512-BF16 and GPUs (default: off)",
-    )
-    add("--seed", type=number(int, 0, 2**63 - 1), help=f"of weights, order, augmentation (default: {default.seed})")
-    add("--validation-size", type=size, help=f"training images held out (default: {default.validation_size})")
+    add("--amp", action=BooleanOptionalAction, help="bfloat16, for GPUs and CPUs with AVX512-BF16 (default: off)")
+    add("--seed", type=int, help=f"of weights, order, augmentation (default: {default.seed})")
+    add("--validation-size", type=int, help=f"training images held out (default: {default.validation_size})")
     add = parser.add_argument
-    add(
-        "--dataset",
-        choices=["auto", "mnist", "synthetic"],
-        default="auto",
-        help="auto: MNIST, or where it can't be had, synthetic digits drawn from fonts (default: auto)",
-    )
     add("--textbook", action="store_true", help="plain Adam at a constant rate of 0.001, nothing else")
+    add("--set", type=parse_setting, action="append", default=[], metavar="NAME=VALUE", help="any field of TrainConfig")
+    add("--dataset", default="auto", help="mnist, synthetic, or auto: MNIST if it can be had (default: auto)")
     add("--data-dir", type=Path, default=Path("data"), help="where MNIST lies, or goes (default: data)")
     add("--output-dir", type=Path, default=Path("checkpoints"), help="for the files of the run (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
-    add("--cuda-graph", action="store_true", help="replay the training step as a CUDA graph (not yet run on a GPU)")
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
     if args.dataset == "auto":  # main chooses; a recipe names the data set that was used
         del given["dataset"]
-    return args, {**(TEXTBOOK if args.textbook else {}), **given}
+    settings = {**(TEXTBOOK if args.textbook else {}), **given, **dict(args.set)}
+    TrainConfig(**settings)  # raises if a value is out of range
+    return args, settings
 
 
-def config_from(saved: dict) -> TrainConfig:
-    """Return the recipe that a file holds. Raises UserError unless the flags can say each of its values."""
-    names = [field.name for field in fields(TrainConfig)]
-    if not isinstance(saved, dict) or set(saved) != set(names):
-        raise UserError(f"its config is not {', '.join(names)}")
-    flags = []
-    for name, value in saved.items():
-        name = name.replace("_", "-")
-        flags.append(f"--{name}={value}" if not isinstance(value, bool) else f"--{name}" if value else f"--no-{name}")
-    config = TrainConfig(**parse_arguments(flags)[1])
-    if asdict(config) != saved:
-        raise UserError("its config has values of other types")
-    return config
-
-
-def read_recipe(folder: Path) -> TrainConfig:
-    """Return the recipe of the run in a folder. Raises UserError when its run.json can't be read or used."""
-    run = read_json(folder / "run.json")
+def parse_setting(text: str) -> tuple[str, object]:
+    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ArgumentTypeError."""
+    types = {field.name: type(field.default) for field in fields(TrainConfig)}
+    name, _, value = text.partition("=")
+    if name not in types:
+        raise ArgumentTypeError(f"{name!r} is not one of {', '.join(types)}")
     try:
-        return config_from(run.get("config"))
-    except UserError as error:
-        raise UserError(f"{folder / 'run.json'} is not what this version of train.py writes ({error})") from error
+        return name, {"true": True, "false": False}[value.lower()] if types[name] is bool else types[name](value)
+    except (KeyError, ValueError):
+        raise ArgumentTypeError(f"{name} must be of type {types[name].__name__}, not {value!r}") from None
 
 
-def check_resumable(saved: dict, settings: dict) -> None:
+def config_from(saved: dict, path: Path) -> TrainConfig:
+    """Return the recipe that the file at path holds; what an older file lacks takes its default. Raises UserError."""
+    names = [field.name for field in fields(TrainConfig)]
+    if not isinstance(saved, dict) or (unknown := set(saved) - set(names)):
+        what = f"unknown settings: {', '.join(sorted(unknown))}" if isinstance(saved, dict) else "no recipe"
+        raise UserError(f"{path} has {what}; it is of another version of train.py")
+    return TrainConfig(**saved)
+
+
+def check_resumable(saved: TrainConfig, settings: dict) -> None:
     """Raise UserError when settings were given that are not those of the saved run."""
-    differences = [f"{name} is {saved[name]}, not {value}" for name, value in settings.items() if saved[name] != value]
+    differences = [
+        f"{name} is {getattr(saved, name)}, not {value}"
+        for name, value in settings.items()
+        if getattr(saved, name) != value
+    ]
     if differences:
         raise UserError(
             f"can't resume with other settings ({'; '.join(differences)}): leave them out, "

@@ -1,4 +1,7 @@
-"""Several processes that train as one, as torchrun starts them. For one that is alone, nothing here does anything."""
+"""The device of this process, and several processes that train as one, as torchrun starts them.
+
+Without torchrun there is one process, of rank 0 in a world of size 1, and nothing is communicated.
+"""
 
 import contextlib
 import os
@@ -8,57 +11,68 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.command_line import UserError, is_first_here
+from common.command_line import UserError
 
 TIMEOUT = timedelta(minutes=10)  # for another process's answer; one that dies is noticed at once, a lost network isn't
 
 T = TypeVar("T")
 
 
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError.
+
+    Each of the processes that torchrun starts on a machine gets an accelerator of its own.
+    """
+    try:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device = (accelerator or torch.device("cpu")) if name == "auto" else torch.device(name)
+        if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:
+            device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
+            torch.accelerator.set_device_index(device.index)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # each backend has its own kind
+        reason = str(error).splitlines()[0].split(". ")[0][:100]
+        raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
+    return device
+
+
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did. Raises UserError when another one has gone."""
-    if "MASTER_ADDR" not in os.environ:
+    """Join the processes that torchrun started, if it did."""
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
         yield
         return
-    try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-        yield
-        dist.destroy_process_group()
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
-            raise  # a failure of something else
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UserError(
-            f"process {os.environ['RANK']} can't go on without another one: start all again with --resume ({reason})"
-        ) from error
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    yield
+    dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Return the number of this process; the first, 0, is the one that prints and writes."""
+    """Return the number of this process; the one of rank 0 prints and writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def processes() -> int:
+def world_size() -> int:
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(batch: Tensor) -> Tensor:
-    """Return this process's part of a batch; the parts of two processes differ by one at most, and may be empty."""
-    return batch.tensor_split(processes())[rank()]
+def shard(batch: Tensor) -> Tensor:
+    """Return this process's part of a batch, (B, ...); two processes' parts differ by one at most, and may be empty."""
+    return batch.tensor_split(world_size())[rank()]
 
 
-def total(tensor: Tensor) -> Tensor:
-    """Return the sum over all processes, in the place of the tensor of each."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Replace the tensor of each process, in place, by the sum over all of them."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
 
 
-def from_first(function: Callable[..., T], *arguments) -> T:
-    """Call the function in the first process, and return its result in all."""
+def broadcast_from_rank_zero(function: Callable[..., T], *arguments) -> T:
+    """Call the function in the process of rank 0, and return its result in all."""
     result = [function(*arguments) if rank() == 0 else None]
     if dist.is_initialized():
         dist.broadcast_object_list(result)
@@ -66,15 +80,11 @@ def from_first(function: Callable[..., T], *arguments) -> T:
 
 
 @contextlib.contextmanager
-def first_here() -> Iterator[None]:
+def local_rank_zero_first() -> Iterator[None]:
     """Let one process of each machine through the context before the others."""
-    if dist.is_initialized() and not is_first_here():
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if dist.is_initialized() and not is_first:
         dist.barrier()
     yield
-    if dist.is_initialized() and is_first_here():
+    if dist.is_initialized() and is_first:
         dist.barrier()
-
-
-def replicate(model: nn.Module) -> nn.Module:
-    """Return the model such that backward gives each process the mean of all processes' gradients."""
-    return nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model

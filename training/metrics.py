@@ -2,8 +2,7 @@
 
 import csv
 import io
-import math
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from common.command_line import UserError
@@ -55,19 +54,19 @@ def format_value(field: str, value: float) -> str:
     return f"{value:.4f}" if field.endswith("loss") else f"{value:.0f}"
 
 
-def table_row(cells: list[str]) -> str:
+def markdown_row(cells: list[str]) -> str:
     """Return one row of the results table in Markdown, aligned under the headings."""
     return "| " + " | ".join(cell.rjust(len(heading)) for cell, heading in zip(cells, TABLE, strict=True)) + " |"
 
 
 def table_heading() -> str:
     """Return the two lines that open the results table in Markdown."""
-    return table_row(list(TABLE)) + "\n|" + "|".join("-" * (len(heading) + 1) + ":" for heading in TABLE) + "|"
+    return markdown_row(list(TABLE)) + "\n|" + "|".join("-" * (len(heading) + 1) + ":" for heading in TABLE) + "|"
 
 
 def epoch_row(metrics: EpochMetrics) -> str:
     """Return the results table's row of one epoch of one run."""
-    return table_row([format_value(field, getattr(metrics, field)) for field in TABLE.values()])
+    return markdown_row([format_value(field, getattr(metrics, field)) for field in TABLE.values()])
 
 
 def write_metrics(path: Path, history: list[EpochMetrics]) -> None:
@@ -82,32 +81,17 @@ def write_metrics(path: Path, history: list[EpochMetrics]) -> None:
 def read_metrics(path: Path) -> list[EpochMetrics]:
     """Read metrics.csv. Raises UserError when it isn't there or isn't what write_metrics writes."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            text = file.read()
+        text = path.read_text(encoding="utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is torn")
-        history = [parse_row(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
+        heading, *rows = csv.reader(text.splitlines(), strict=True)
+        if heading != COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        history = [EpochMetrics(int(epoch), *map(float, values)) for epoch, *values in rows]
+        if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)) or not history:
+            raise ValueError("its epochs are not 1, 2, 3, ...")
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}; train first, or name a run's folder") from error
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise UserError(f"{path} is no metrics.csv of train.py, or damaged ({error})") from error
-    if not history or [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
-        raise UserError(f"{path} is no metrics.csv of train.py, or damaged (its epochs are not 1, 2, 3, ...)")
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error
     return history
-
-
-def parse_row(row: dict[str, str]) -> EpochMetrics:
-    if list(row) != COLUMNS:
-        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-    metrics = EpochMetrics(int(row["epoch"]), *(float(row[column]) for column in COLUMNS[1:]))
-    if not all(math.isfinite(value) for value in asdict(metrics).values()):
-        raise ValueError(f"a value of epoch {metrics.epoch} is not finite")
-    return metrics
-
-
-def metrics_from(saved: dict) -> EpochMetrics:
-    """Return the record of an epoch that a checkpoint holds. Raises ValueError where it isn't one."""
-    metrics = parse_row({column: str(value) for column, value in saved.items()})
-    if asdict(metrics) != saved:
-        raise ValueError(f"values of epoch {metrics.epoch} are of other types")
-    return metrics
