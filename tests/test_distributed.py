@@ -62,7 +62,8 @@ def run_together(processes, count, flags, folder, exit_codes=None, kill_at=None,
 
 
 # Of float64 weights. Sums in another order differ by about 1e-16, and Adam multiplies that in the worst case, of a
-# gradient near 0, by learning rate / eps = 1e6 at each step. Measured of 3 seeds and kernels of AVX2 and SSE4.1: 2.2e-14 at most.
+# gradient near 0, by learning rate / eps = 1e6 at each step. Measured over 3 seeds and kernels of AVX2 and SSE4.1:
+# 2.2e-14 at most.
 ROUNDING = 1e-10
 
 
@@ -94,8 +95,8 @@ def test_in_float64_weights_after_two_epochs_are_those_of_one_process(processes,
 
 
 # Later steps would multiply the difference. Of 3 seeds, 2 and 3 processes, kernels of AVX2 and SSE4.1, it is at most
-# 1.3e-6 of the norm in float32, and 2.6e-4 between kernels, which choose another maximum to pool; in bfloat16 0.018. The
-# tolerance is ten times that; the gradient of one process's share alone would be off by 0.48 and more.
+# 1.3e-6 of the norm in float32, and 2.6e-4 between kernels, which choose another maximum to pool; in bfloat16 0.018.
+# The tolerance is ten times that; the gradient of one process's share alone would be off by 0.48 and more.
 @pytest.mark.parametrize(("precision", "tolerance"), [("--no-amp", 3e-3), ("--amp", 0.18)], ids=["float32", "bfloat16"])
 def test_gradient_of_the_first_step_is_about_that_of_one_process(processes, small_run, tmp_path, precision, tolerance):
     def gradient(count):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from conftest import REPOSITORY, SMALL
@@ -109,7 +110,8 @@ def test_signals_one_after_the_other_give_no_traceback(processes, flags, folder,
         process = start(processes, [*flags, "--resume"], log=(log := tmp_path / f"log{attempt}"))
         wait_for(lambda log=log: log.exists() and "| Epoch" in log.read_text())
         while process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(process.pid, signal.SIGINT)
             time.sleep(moments.uniform(0, 0.001))
         assert process.exitcode in (130, -signal.SIGINT)
         assert "Traceback" not in log.read_text()
