@@ -4,6 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
+# Before PyTorch: on a machine with other work, threads that wait for each other's turn by spinning take 4 x as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 from checkpoint import load_weights
