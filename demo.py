@@ -4,7 +4,7 @@ python demo.py
 """
 
 if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    import command_line
+    from common import command_line
 
     command_line.start()
 
@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from command_line import Parser, UserError, command, leave, number
+from common.command_line import Parser, UserError, command, leave, number
 from model import DigitCNN
 from predict import choose_model, read_digit
 

@@ -4,7 +4,7 @@ python evaluate.py checkpoints/best.pt
 """
 
 if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    import command_line
+    from common import command_line
 
     command_line.start()
 
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from checkpoint import load_checkpoint, load_model, serialize
-from command_line import Parser, command, leave
-from dataset import Split, batches, load_data, to_float
-from device import choose_device
-from distributed import processes, rank, total
-from files import write_atomically
+from common.command_line import Parser, command, leave
+from common.files import write_atomically
+from mnist.dataset import Split, batches, load_data, to_float
+from training.checkpoint import load_checkpoint, load_model, serialize
+from training.device import choose_device
+from training.distributed import processes, rank, total
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common.files import write_atomically
 from evaluate import Evaluation
-from files import write_atomically
 from predict import Answer
 
 

@@ -4,7 +4,7 @@ python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
 if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    import command_line
+    from common import command_line
 
     command_line.start()
 
@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from command_line import Parser, UserError, command
-from config import TrainConfig, read_recipe
-from files import write_atomically
-from metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
+from common.command_line import Parser, UserError, command
+from common.files import write_atomically
+from training.config import TrainConfig, read_recipe
+from training.metrics import TABLE, EpochMetrics, best_epoch, format_value, read_metrics, table_heading, table_row
 
 # (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
 CURVES = [

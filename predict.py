@@ -4,7 +4,7 @@ python predict.py photo.jpg drawing.png
 """
 
 if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    import command_line
+    from common import command_line
 
     command_line.start()
 
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from checkpoint import load_checkpoint, load_model, load_weights
-from command_line import Parser, UserError, command, leave, print_error
-from dataset import to_float
-from digit_image import digit_image
+from common.command_line import Parser, UserError, command, leave, print_error
+from mnist.dataset import to_float
 from model import DigitCNN
-from picture_file import read_picture
+from own_digits.digit_image import digit_image
+from own_digits.picture_file import read_picture
+from training.checkpoint import load_checkpoint, load_model, load_weights
 
 OWN = Path("checkpoints/best.pt")
 REFERENCE = Path(__file__).parent / "results" / "default" / "weights.pt"

@@ -4,7 +4,7 @@ python train.py --epochs 10
 """
 
 if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    import command_line
+    from common import command_line
 
     command_line.start()
 
@@ -23,19 +23,19 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from augmentation import random_maps, warp
-from checkpoint import describe_run, find_run, serialize
-from command_line import Interruption, UserError, command, leave
-from config import TrainConfig, parse_arguments
+from common.command_line import Interruption, UserError, command, leave
+from common.files import archive, only_one, read_json, write_atomically, write_json
 from cuda_graph import CapturedStep
-from dataset import Data, Split, batches, load_data, to_float
-from device import choose_device, keep_freed_memory
-from distributed import first_here, from_first, process_group, processes, rank, replicate, share, total
 from evaluate import evaluate
-from files import archive, only_one, read_json, write_atomically, write_json
-from metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
+from mnist.augmentation import random_maps, warp
+from mnist.dataset import Data, Split, batches, load_data, to_float
 from model import DigitCNN
 from optimizer import AdamW, learning_rate_at
+from training.checkpoint import describe_run, find_run, serialize
+from training.config import TrainConfig, parse_arguments
+from training.device import choose_device, keep_freed_memory
+from training.distributed import first_here, from_first, process_group, processes, rank, replicate, share, total
+from training.metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
 
 EMA_RAMP = 10  # the average starts short: after n steps it spans about the last n / 9 of them
 FINAL_STRENGTH = 0.5  # of augmentation at the end of a run, to which it falls in a line

@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.markdown import table  # noqa: E402
-from files import write_atomically  # noqa: E402
-from metrics import TABLE, read_metrics  # noqa: E402
+from common.files import write_atomically  # noqa: E402
+from training.metrics import TABLE, read_metrics  # noqa: E402
 
 COLUMNS = ["Training accuracy", "Training loss", "Test accuracy", "Test loss"]
 ORIGINAL = [  # 10 epochs, Adam, this network: accuracies in percent, losses in nats

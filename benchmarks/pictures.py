@@ -26,11 +26,11 @@ from PIL import Image, ImageDraw  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from benchmarks.markdown import table  # noqa: E402
-from checkpoint import load_weights  # noqa: E402
-from command_line import UserError  # noqa: E402
-from dataset import Split, load_data  # noqa: E402
+from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
+from mnist.dataset import Split, load_data  # noqa: E402
 from predict import REFERENCE, read_digit  # noqa: E402
+from training.checkpoint import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
 

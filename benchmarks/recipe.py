@@ -30,12 +30,12 @@ import torch  # noqa: E402
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.settings import ABLATION, CHANGES, CHOICES, Setting, apply  # noqa: E402
-from config import TrainConfig  # noqa: E402
-from dataset import Data, Split, load_data  # noqa: E402
-from device import keep_freed_memory  # noqa: E402
-from files import write_atomically  # noqa: E402
-from metrics import best_epoch  # noqa: E402
+from common.files import write_atomically  # noqa: E402
+from mnist.dataset import Data, Split, load_data  # noqa: E402
 from plot_results import summarize  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
+from training.device import keep_freed_memory  # noqa: E402
+from training.metrics import best_epoch  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
 HELD_OUT = 10_000  # training images

@@ -28,10 +28,10 @@ from torch.futures import Future  # noqa: E402
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.speed import describe_machine, describe_versions  # noqa: E402
-from config import TrainConfig  # noqa: E402
-from dataset import Split, load_data  # noqa: E402
-from device import keep_freed_memory  # noqa: E402
-from distributed import process_group, rank  # noqa: E402
+from mnist.dataset import Split, load_data  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
+from training.device import keep_freed_memory  # noqa: E402
+from training.distributed import process_group, rank  # noqa: E402
 
 GRADIENT_BYTES = 4 * 30_840  # of a step
 BATCHES = [128, 1024]  # global

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import augmentation
 import optimizer
 import train
-from config import TEXTBOOK, TrainConfig
+from mnist import augmentation
 from model import DigitCNN
+from training.config import TEXTBOOK, TrainConfig
 
 
 @dataclass(frozen=True)

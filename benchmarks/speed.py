@@ -25,8 +25,8 @@ import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from benchmarks.markdown import table  # noqa: E402
-from metrics import read_metrics  # noqa: E402
 from model import DigitCNN  # noqa: E402
+from training.metrics import read_metrics  # noqa: E402
 
 IMAGES = 55_000  # in an epoch of either loop
 TEXTBOOK_LINE = re.compile(

@@ -10,10 +10,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from checkpoint import load_weights
-from dataset import MD5, load_data
+from mnist.dataset import MD5, load_data
+from mnist.synthetic import SyntheticMNIST
 from predict import REFERENCE
-from synthetic import SyntheticMNIST
+from training.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]

@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image, ImageDraw
 
-from command_line import UserError
+from common.command_line import UserError
 from predict import read_digit
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import train
-from config import TrainConfig
 from cuda_graph import CapturedStep
+from training.config import TrainConfig
 
 
 class ReplayOnTheCPU:

@@ -12,7 +12,7 @@ from torch import nn
 
 import evaluate
 import train
-from dataset import Split, load_data
+from mnist.dataset import Split, load_data
 from model import DigitCNN
 
 
@@ -107,7 +107,7 @@ def run(data_dir, tmp_path_factory):
 @pytest.mark.parametrize("checkpoint", ["best.pt", "last.pt"])
 @pytest.mark.parametrize(("split", "images"), [("test", 300), ("validation", 200), ("train", 800)])
 def test_json_says_what_metrics_csv_says(run, data_dir, capsys, checkpoint, split, images):
-    from metrics import read_metrics
+    from training.metrics import read_metrics
 
     capsys.readouterr()
     flags = ["--data-dir", str(data_dir), "--split", split, "--json", "--device", "cpu"]

@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from dataset import to_float
+from mnist.dataset import to_float
 from model import DigitCNN
 
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 import plot_results
-from config import TrainConfig
-from metrics import EpochMetrics, write_metrics
+from training.config import TrainConfig
+from training.metrics import EpochMetrics, write_metrics
 
 
 def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99), epochs=2):

@@ -12,12 +12,12 @@ from drawing import draw
 from PIL import Image
 
 import predict
-from checkpoint import load_weights, serialize
-from command_line import UserError
-from dataset import load_data
+from common.command_line import UserError
 from evaluate import evaluate
-from metrics import best_epoch, read_metrics
+from mnist.dataset import load_data
 from model import DigitCNN
+from training.checkpoint import load_weights, serialize
+from training.metrics import best_epoch, read_metrics
 
 BLUE = 100  # the grey level of the best bar
 REFERENCE_LINE = "weights: of a reference run (results/default), since there is no checkpoints/best.pt"
@@ -186,7 +186,7 @@ def test_weights_of_something_else_are_refused(tmp_path, content):
 def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data_dir, tmp_path, capsys):
     import evaluate as script
     import train
-    from checkpoint import load_checkpoint
+    from training.checkpoint import load_checkpoint
 
     train.main([*small_run, "--epochs", "1"])
     best, weights = tmp_path / "run" / "best.pt", tmp_path / "weights.pt"

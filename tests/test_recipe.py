@@ -4,13 +4,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-import augmentation
 import optimizer
 import train
 from benchmarks import original, recipe
 from benchmarks.settings import ABLATION, CHANGES, Setting, apply
-from config import TEXTBOOK, TrainConfig
-from metrics import EpochMetrics, write_metrics
+from mnist import augmentation
+from training.config import TEXTBOOK, TrainConfig
+from training.metrics import EpochMetrics, write_metrics
 
 
 def test_without_changes_a_setting_is_the_default_recipe(data):

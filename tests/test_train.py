@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import train
-from augmentation import random_maps
-from checkpoint import load_checkpoint
-from config import TEXTBOOK, TrainConfig, parse_arguments
 from evaluate import evaluate
-from metrics import best_epoch, epoch_row, read_metrics
+from mnist.augmentation import random_maps
 from train import build_training, epoch_generator, train_one_epoch
+from training.checkpoint import load_checkpoint
+from training.config import TEXTBOOK, TrainConfig, parse_arguments
+from training.metrics import best_epoch, epoch_row, read_metrics
 
 
 def run_files(folder):
@@ -361,7 +361,7 @@ def test_new_run_archives_the_old_one(small_run, tmp_path, capsys):
 
 
 def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_path, data):
-    from checkpoint import load_model
+    from training.checkpoint import load_model
 
     assert train.main([*small_run, "--epochs", "3"]) == 0
     best = load_checkpoint(tmp_path / "run" / "best.pt")

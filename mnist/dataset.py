@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from command_line import UserError
-from distributed import share
-from files import only_one, write_atomically
+from common.command_line import UserError
+from common.files import only_one, write_atomically
+from training.distributed import share
 
 FOLDERS = {"mnist": "MNIST", "synthetic": "SyntheticMNIST"}  # torchvision names the folder after the class
 
@@ -132,7 +132,7 @@ def fetch(name: str, data_dir: Path) -> None:
             if name == "mnist":
                 from torchvision.datasets import MNIST as dataset_class
             else:
-                from synthetic import SyntheticMNIST as dataset_class
+                from mnist.synthetic import SyntheticMNIST as dataset_class
 
             for killed in folder.glob("incoming-*"):  # what a download left that was killed
                 shutil.rmtree(killed)

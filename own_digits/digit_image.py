@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from command_line import UserError
-from ink import NOTHING, find_digit
-from sheet import WORKING_SIZE, cut_out_sheet
+from common.command_line import UserError
+from own_digits.ink import NOTHING, find_digit
+from own_digits.sheet import WORKING_SIZE, cut_out_sheet
 
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 FINE = 8  # the digit is drawn so many times larger, for grey levels at its edges

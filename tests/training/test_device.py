@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import train
-from device import choose_device, keep_freed_memory
+from training.device import choose_device, keep_freed_memory
 
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1", "meta", "hpu", "xla"])

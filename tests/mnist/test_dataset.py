@@ -12,9 +12,9 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from command_line import UserError
-from dataset import MD5, Split, batches, load_data, to_float
-from synthetic import SyntheticMNIST
+from common.command_line import UserError
+from mnist.dataset import MD5, Split, batches, load_data, to_float
+from mnist.synthetic import SyntheticMNIST
 
 
 def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
@@ -155,7 +155,7 @@ def leave(server):
 
 @pytest.mark.parametrize("fault", [refuse, send_a_page, send_half, hang, hang_halfway, be_no_web_server, leave])
 def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr("dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("mnist.dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""
     with pytest.raises(UserError, match=rf"{reason}.*: put its four files there \(train-images.*--dataset synthetic"):

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from command_line import UserError
+from common.command_line import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:

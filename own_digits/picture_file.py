@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from command_line import UserError
+from common.command_line import UserError
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]
 MAX_SIZE = 1600  # pixels on the longer side; of larger pictures a smaller copy is read

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import UserError
-from files import archive, only_one, write_atomically
+from common.command_line import UserError
+from common.files import archive, only_one, write_atomically
 
 
 def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):

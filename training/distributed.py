@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from command_line import UserError, is_first_here
+from common.command_line import UserError, is_first_here
 
 TIMEOUT = timedelta(minutes=10)  # for another process's answer; one that dies is noticed at once, a lost network isn't
 

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from benchmarks.pictures import PHOTOS, in_frame, on_table
-from sheet import area, cut_out_sheet, is_quadrilateral, otsu_threshold
+from own_digits.sheet import area, cut_out_sheet, is_quadrilateral, otsu_threshold
 
 HALF_LIT_SHEET = "a sheet on a table, sharp shadow"
 

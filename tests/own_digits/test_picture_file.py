@@ -7,8 +7,8 @@ import pytest
 from drawing import as_file, draw, misread
 from PIL import Image
 
-from command_line import UserError
-from picture_file import read_picture
+from common.command_line import UserError
+from own_digits.picture_file import read_picture
 from predict import read_digit
 
 

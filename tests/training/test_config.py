@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import train
-from command_line import UserError
-from config import TEXTBOOK, TrainConfig, config_from, parse_arguments
+from common.command_line import UserError
+from training.config import TEXTBOOK, TrainConfig, config_from, parse_arguments
 
 
 def is_number(text: str, kind: type) -> bool:

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
-from command_line import UserError
-from files import write_atomically
+from common.command_line import UserError
+from common.files import write_atomically
 
 
 @dataclass(frozen=True)

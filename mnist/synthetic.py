@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 from torchvision.datasets import MNIST
 
-from augmentation import random_maps, warp
+from mnist.augmentation import random_maps, warp
 
 FONTS = [
     "DejaVuSans",

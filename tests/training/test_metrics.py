@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 from conftest import REPOSITORY
 
-from command_line import UserError
-from metrics import (
+from common.command_line import UserError
+from training.metrics import (
     COLUMNS,
     EpochMetrics,
     best_epoch,
@@ -122,5 +122,5 @@ def test_missing_metrics_say_to_train_first(tmp_path):
 
 
 def test_neither_metrics_nor_plot_results_imports_torch():
-    code = "import sys, metrics, plot_results; sys.exit('torch' in sys.modules)"
+    code = "import sys, training.metrics, plot_results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

@@ -15,12 +15,12 @@ import torch
 
 import evaluate
 import train
-from checkpoint import DIGEST_BYTES, KEYS, load_checkpoint, load_model, seal, serialize
-from command_line import UserError
-from config import TrainConfig
-from metrics import COLUMNS, EpochMetrics
+from common.command_line import UserError
 from model import DigitCNN
 from optimizer import AdamW
+from training.checkpoint import DIGEST_BYTES, KEYS, load_checkpoint, load_model, seal, serialize
+from training.config import TrainConfig
+from training.metrics import COLUMNS, EpochMetrics
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_damaged_files_with_a_right_checksum_are_loaded_or_refused_in_one_line(c
 
 
 def test_checkpoint_of_a_future_version_is_refused(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("checkpoint.KEYS", {*KEYS, "precision"})
+    monkeypatch.setattr("training.checkpoint.KEYS", {*KEYS, "precision"})
     (tmp_path / "best.pt").write_bytes(serialize({**checkpoint, "precision": "float8"}))
     monkeypatch.undo()
     assert refused(tmp_path / "best.pt", "its entries are not those of this version")

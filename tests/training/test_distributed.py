@@ -14,9 +14,9 @@ from conftest import REPOSITORY
 from running import in_namespaces, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
-from checkpoint import load_checkpoint
-from distributed import first_here, process_group, share
-from metrics import read_metrics
+from training.checkpoint import load_checkpoint
+from training.distributed import first_here, process_group, share
+from training.metrics import read_metrics
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # 14 batches of 57 images and one of 2: fewer than there are processes
@@ -157,10 +157,10 @@ def test_error_of_something_else_is_not_blamed_on_another_process(monkeypatch):
 @pytest.mark.parametrize("size", [0, 1, 2, 57, 128])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_shares_of_a_batch_are_all_of_it_and_nearly_equal(monkeypatch, size, count):
-    monkeypatch.setattr("distributed.processes", lambda: count)
+    monkeypatch.setattr("training.distributed.processes", lambda: count)
     shares = []
     for rank in range(count):
-        monkeypatch.setattr("distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("training.distributed.rank", lambda rank=rank: rank)
         shares.append(share(torch.arange(size)))
     assert torch.cat(shares).tolist() == list(range(size))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

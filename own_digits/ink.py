@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from command_line import UserError
-from sheet import shrink
+from common.command_line import UserError
+from own_digits.sheet import shrink
 
 NOTHING = "there is no digit on the picture"
 COARSE_SIZE = 100  # pixels on the longer side, in which the pen is looked for

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from command_line import UserError
-from config import TrainConfig, check_resumable, config_from, read_recipe
-from dataset import Data
-from distributed import processes
-from metrics import metrics_from
+from common.command_line import UserError
+from mnist.dataset import Data
 from model import DigitCNN
 from optimizer import AdamW
+from training.config import TrainConfig, check_resumable, config_from, read_recipe
+from training.distributed import processes
+from training.metrics import metrics_from
 
 KEYS = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "scheduler", "history", "versions"}
 MAX_BYTES = 10_000_000  # of a checkpoint, whose parts take half a megabyte: a file may claim to unpack to far more

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from augmentation import random_maps, warp
+from mnist.augmentation import random_maps, warp
 
 NOTHING = {"rotation_degrees": 0, "shear_degrees": 0, "scale_change": 0, "shift_pixels": 0, "elastic_pixels": 0}
 

@@ -1,6 +1,6 @@
 import torch
 
-from synthetic import FONTS, draw_digits, draw_glyph
+from mnist.synthetic import FONTS, draw_digits, draw_glyph
 
 
 def test_images_have_the_form_of_mnist(data):

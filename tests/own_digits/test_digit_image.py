@@ -11,11 +11,11 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.pictures import PHOTOS, half_dark, photograph, scatter, with_table_and_thumb
-from command_line import UserError
-from dataset import load_data, to_float
-from digit_image import BOX, CENTRE, digit_image
+from common.command_line import UserError
 from evaluate import evaluate
-from picture_file import read_picture
+from mnist.dataset import load_data, to_float
+from own_digits.digit_image import BOX, CENTRE, digit_image
+from own_digits.picture_file import read_picture
 from predict import read_digit
 
 DRAWINGS = {

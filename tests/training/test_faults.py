@@ -15,8 +15,8 @@ from running import in_namespaces, run, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 import train
-from checkpoint import load_checkpoint
-from metrics import read_metrics
+from training.checkpoint import load_checkpoint
+from training.metrics import read_metrics
 
 EPOCHS = 3
 

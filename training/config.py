@@ -4,8 +4,8 @@ from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from command_line import Parser, UserError, number
-from files import read_json
+from common.command_line import Parser, UserError, number
+from common.files import read_json
 
 
 @dataclass(frozen=True)

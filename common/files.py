@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from command_line import UserError
+from common.command_line import UserError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

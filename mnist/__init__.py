@@ -1,0 +1,1 @@
+"""The images: MNIST, or synthetic digits, and their augmentation."""
