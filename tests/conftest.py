@@ -4,6 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
+# Before PyTorch: on a machine with other work, threads that wait for each other's turn by spinning take 4 x as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 from mnist.dataset import MD5, load_data
@@ -12,6 +16,29 @@ from predict import REFERENCE
 from training.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="run all of the long tests, instead of samples of them")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("exhaustive"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("exhaustive")])
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request) -> bool:
+    """Whether a test shall try everything; else it takes a sample, the same every time."""
+    return request.config.getoption("exhaustive")
+
+
+@pytest.fixture(scope="session")
+def digits(exhaustive) -> list[int]:
+    """The digits that a test of pictures draws."""
+    return list(range(10)) if exhaustive else [1, 4, 8]
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +69,7 @@ def mnist_dir() -> Path:
 @pytest.fixture
 def small_run(data_dir, tmp_path):
     """The flags of a training run of about a second."""
-    flags = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
-    return [*flags, "--data-dir", str(data_dir), "--output-dir", str(tmp_path / "run")]
+    return [*SMALL, "--data-dir", str(data_dir), "--output-dir", str(tmp_path / "run")]
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +100,15 @@ def server(reference):
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    """In this test all is computed in float64."""
+    torch.set_default_dtype(torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

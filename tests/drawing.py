@@ -59,12 +59,12 @@ def png(pixels: np.ndarray) -> io.BytesIO:
     return as_file(Image.fromarray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)))
 
 
-def misread(model, file_of) -> list[int]:
-    """Return the digits that a network misreads, or that aren't found, in the files that file_of(digit) returns."""
+def misread(model, digits, file_of) -> list[int]:
+    """Return those of the digits that a network misreads, or doesn't find, in the files that file_of(digit) returns."""
 
     def is_read(digit: int) -> bool:
         with suppress(UserError):
             return read_digit(model, file_of(digit)).digits[0] == digit
         return False
 
-    return [digit for digit in range(10) if not is_read(digit)]
+    return [digit for digit in digits if not is_read(digit)]

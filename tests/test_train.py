@@ -70,7 +70,7 @@ def test_augmentation_fades_to_half_its_strength_over_the_run_however_long_it_is
     torch.testing.assert_close(strengths, torch.linspace(1, 0.5, len(strengths) + 1)[:-1])
 
 
-def test_textbook_epoch_is_the_plain_loop_with_adam(data):
+def test_textbook_epoch_is_the_plain_loop_with_adam(data, float64):
     config = TrainConfig(**TEXTBOOK, batch_size=64)
     training = build_training(config, torch.device("cpu"))
     loss, accuracy, _ = train_one_epoch(training, data.train, config, epoch=1)
@@ -88,10 +88,11 @@ def test_textbook_epoch_is_the_plain_loop_with_adam(data):
         optimizer.step()
         total += batch_loss.item() * len(labels)
         correct += (logits.argmax(1) == labels).sum().item()
-    assert loss == pytest.approx(total / 800, rel=1e-5)
+    # A gradient's rounding error, about 1e-16, moves a weight by learning rate / eps = 1e5 times it at most in a step.
+    assert loss == pytest.approx(total / 800, rel=1e-9)
     assert accuracy == correct / 800
     for ours, plain in zip(training.averaged_model.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
 
 
 def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch):
@@ -123,7 +124,7 @@ def test_learning_rate_runs_through_its_schedule_in_equal_steps(data, monkeypatc
     assert last_rates == rates[9::10]
 
 
-def test_mixed_precision_trains_as_well_and_is_bitwise_the_same_again(data):
+def test_mixed_precision_trains_and_is_bitwise_the_same_again(data):
     def epoch(amp):
         config = TrainConfig(batch_size=40, amp=amp)
         training = build_training(config, torch.device("cpu"))
@@ -133,7 +134,8 @@ def test_mixed_precision_trains_as_well_and_is_bitwise_the_same_again(data):
 
     loss, amp_loss = epoch(False)[0], epoch(True)[0]
     assert amp_loss != loss
-    assert amp_loss == pytest.approx(loss, rel=0.05)
+    # The mean over the steps of an epoch; apart by 1% over 5 seeds and kernels of AVX2 and SSE4.1.
+    assert amp_loss == pytest.approx(loss, rel=0.1)
     assert epoch(True)[0] == amp_loss
 
 
@@ -423,14 +425,22 @@ def test_loss_that_the_last_step_spoils_is_found_by_the_evaluation(small_run, tm
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_loss_that_is_no_longer_finite_keeps_the_checkpoints_of_the_epochs_before(small_run, tmp_path, capsys):
-    flags = [*small_run, "--schedule", "constant", "--learning-rate", "30", "--epochs", "9"]  # grows for a while
+def test_loss_that_is_no_longer_finite_keeps_the_checkpoints_of_the_epochs_before(
+    small_run, tmp_path, capsys, monkeypatch
+):
+    run_epoch, flags = train.run_epoch, [*small_run, "--epochs", "3"]
+
+    def spoil_epoch_2(training, data, config, epoch, step):
+        if epoch == 2:
+            training.model.fc2.bias.data[0] = math.nan
+        return run_epoch(training, data, config, epoch, step)
+
+    monkeypatch.setattr(train, "run_epoch", spoil_epoch_2)
     assert train.main(flags) == 2
     error = capsys.readouterr().err
-    done = load_checkpoint(tmp_path / "run" / "last.pt")["epoch"]
-    assert 1 <= done < 9
-    assert f"in epoch {done + 1} at step" in error
-    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == done
+    assert "the loss became nan in epoch 2 at step 1 of 13" in error
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 1
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
     assert train.main([*flags, "--resume"]) == 2  # to the same end
     assert capsys.readouterr().err == error
 
@@ -442,6 +452,7 @@ def test_output_folder_that_is_a_file_is_one_line(small_run, tmp_path, capsys):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+<<<<<<< HEAD
 @pytest.fixture
 def offline(monkeypatch):
     """No network: every request goes to a port of this machine where nothing listens."""
@@ -486,6 +497,10 @@ def test_run_goes_on_without_a_lock_and_says_so(small_run, tmp_path, capsys, mon
     assert "file system without locks: nothing keeps a second run out" in capsys.readouterr().out
 
 
+=======
+@pytest.mark.exhaustive
+>>>>>>> tests-moved
 def test_one_epoch_on_real_mnist_passes_98_percent(mnist_dir, tmp_path):
     assert train.main(["--epochs", "1", "--data-dir", str(mnist_dir), "--output-dir", str(tmp_path)]) == 0
+    # 10 seeds gave 99.02% ± 0.10%, at least 98.87% (results/epochs.md).
     assert read_metrics(tmp_path / "metrics.csv")[0].test_accuracy > 0.98

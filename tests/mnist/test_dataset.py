@@ -13,7 +13,11 @@ import torch
 from torchvision.datasets import MNIST
 
 from common.command_line import UserError
+<<<<<<< HEAD
 from mnist.dataset import MD5, DataMissing, Split, batches, choose_dataset, load_data, to_float
+=======
+from mnist.dataset import MD5, Split, batches, load_data, to_float
+>>>>>>> tests-moved
 from mnist.synthetic import SyntheticMNIST
 
 
@@ -154,7 +158,11 @@ def leave(server):
 
 
 @pytest.mark.parametrize("fault", [refuse, send_a_page, send_half, hang, hang_halfway, be_no_web_server, leave])
+<<<<<<< HEAD
 def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
+=======
+def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
+>>>>>>> tests-moved
     monkeypatch.setattr("mnist.dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""

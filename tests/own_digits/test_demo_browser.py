@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from drawing import STROKES
 
+api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -r requirements-browser.txt")
+
 
 @pytest.fixture(scope="module")
 def chromium():
-    api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: requirements-browser.txt")
     names = ("chromium", "chromium-browser", "google-chrome")
     installed = next(filter(None, map(shutil.which, names)), None)
     with api.sync_playwright() as playwright:
@@ -23,7 +24,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark", "phone"])
+@pytest.fixture(params=["light", pytest.param("dark", marks=pytest.mark.exhaustive), "phone"])
 def page(request, chromium, server):
     """The demo's page, empty; it must have asked for nothing but its own two routes, without errors."""
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
@@ -61,9 +62,9 @@ def draw_with_mouse(page, digit: int, **options) -> None:
 
 
 def expect_answer(page, digit: object) -> None:
-    """Wait until the page has spoken its answer, or has none any more."""
+    """Wait until the page has spoken its answer, or has none any more, and asks for no other one."""
     page.wait_for_function(
-        """answer => document.getElementById('spoken').textContent.split(',')[0] === answer
+        """answer => !isAsking && document.getElementById('spoken').textContent.split(',')[0] === answer
             && document.getElementById('digit').textContent === answer""",
         arg=str(digit),
         timeout=10_000,
@@ -78,9 +79,9 @@ def bars(page) -> list[float]:
 
 
 @pytest.mark.parametrize("pen", ["Thin", "Thick"])
-def test_digits_drawn_with_the_mouse_are_read(page, pen):
+def test_digits_drawn_with_the_mouse_are_read(page, digits, pen):
     page.get_by_label(pen).check()
-    for digit in range(10):
+    for digit in digits:
         draw_with_mouse(page, digit)
         expect_answer(page, digit)
         lengths = bars(page)
@@ -136,9 +137,8 @@ def test_stroke_that_is_undone_while_it_is_drawn_is_gone(page):
     expect_answer(page, 1)
 
 
-def test_digit_drawn_with_a_finger_is_read_and_scrolls_nothing(page, request):
-    if "phone" not in request.node.name:
-        pytest.skip("wants a touch screen")
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_digit_drawn_with_a_finger_is_read_and_scrolls_nothing(page):
     session = page.context.new_cdp_session(page)
 
     def touch(kind, *places):
@@ -161,7 +161,8 @@ def test_digit_drawn_with_the_keyboard_is_read_and_spoken(page):
         for _ in range(times):
             page.keyboard.press(key)
     expect_answer(page, 7)
-    assert page.text_content("#spoken") == f"7, {page.locator('tr.best .percent').text_content()}"
+    spoken, percent = page.evaluate("['#spoken', 'tr.best .percent'].map(at => document.querySelector(at).textContent)")
+    assert spoken == f"7, {percent}"
     assert page.text_content("#pen") == "Pen up"
     page.keyboard.press("Backspace")
     expect_answer(page, "")

@@ -1,4 +1,4 @@
-"""From any picture to MNIST's form. What a test draws, the reference weights must read: all ten digits."""
+"""From any picture to MNIST's form. What a test draws, the reference weights must read."""
 
 import os
 from pathlib import Path
@@ -34,9 +34,9 @@ DRAWINGS = {
 
 @pytest.mark.parametrize("polarity", ["dark", "light"])
 @pytest.mark.parametrize("drawing", DRAWINGS)
-def test_drawn_digits_are_read(reference, drawing, polarity):
-    ink = {digit: draw(digit, **DRAWINGS[drawing]) for digit in range(10)}
-    assert misread(reference, lambda digit: png(1 - ink[digit] if polarity == "dark" else ink[digit])) == []
+def test_drawn_digits_are_read(reference, digits, drawing, polarity):
+    ink = {digit: draw(digit, **DRAWINGS[drawing]) for digit in digits}
+    assert misread(reference, digits, lambda digit: png(1 - ink[digit] if polarity == "dark" else ink[digit])) == []
 
 
 HARD_PHOTOS = {
@@ -47,55 +47,55 @@ HARD_PHOTOS = {
 
 
 @pytest.mark.parametrize("kind", HARD_PHOTOS)
-def test_hard_photos_are_read(reference, kind):
-    assert misread(reference, lambda digit: png(HARD_PHOTOS[kind](draw(digit, pen=10, height=0.4)))) == []
+def test_hard_photos_are_read(reference, digits, kind):
+    assert misread(reference, digits, lambda digit: png(HARD_PHOTOS[kind](draw(digit, pen=10, height=0.4)))) == []
 
 
-def test_thin_digit_beside_a_thumb_is_read(reference):
-    assert misread(reference, lambda digit: png(with_table_and_thumb(draw(digit, pen=8, height=0.3)))) == []
+def test_thin_digit_beside_a_thumb_is_read(reference, digits):
+    assert misread(reference, digits, lambda digit: png(with_table_and_thumb(draw(digit, pen=8, height=0.3)))) == []
 
 
-def test_thumb_that_nearly_touches_a_digit_is_no_piece_of_it(reference):
+def test_thumb_that_nearly_touches_a_digit_is_no_piece_of_it(reference, digits):
     def picture_of(digit):
         photo = photograph(draw(digit, pen=10, height=0.4))
         photo[310:, 150:250] = 0.3
         return png(photo)
 
-    assert misread(reference, picture_of) == []
+    assert misread(reference, digits, picture_of) == []
 
 
-def test_digit_that_runs_off_the_picture_is_read(reference):
+def test_digit_that_runs_off_the_picture_is_read(reference, digits):
     height = 295  # pixels, a few less than to its foot
-    assert misread(reference, lambda digit: png(photograph(draw(digit, height=0.5))[:height])) == []
-    ruled = misread(reference, lambda digit: png(photograph(draw(digit, height=0.5), lines=0.5)[:height]))
+    assert misread(reference, digits, lambda digit: png(photograph(draw(digit, height=0.5))[:height])) == []
+    ruled = misread(reference, digits, lambda digit: png(photograph(draw(digit, height=0.5), lines=0.5)[:height]))
     assert set(ruled) <= {1, 7}  # a known limit: strokes that end at an edge, as the lines do
 
 
 @pytest.mark.parametrize("kind", PHOTOS)
-def test_photos_are_read(reference, kind):
-    assert misread(reference, lambda digit: png(PHOTOS[kind](draw(digit, pen=14, height=0.4)))) == []
+def test_photos_are_read(reference, digits, kind):
+    assert misread(reference, digits, lambda digit: png(PHOTOS[kind](draw(digit, pen=14, height=0.4)))) == []
 
 
-def test_digit_at_the_edge_is_read(reference):
-    assert misread(reference, lambda digit: png(1 - draw(digit, height=0.5, offset=(0, -0.27)))) == []
+def test_digit_at_the_edge_is_read(reference, digits):
+    assert misread(reference, digits, lambda digit: png(1 - draw(digit, height=0.5, offset=(0, -0.27)))) == []
 
 
-def test_specks_are_no_digit(reference):
+def test_specks_are_no_digit(reference, digits):
     def picture_of(digit):
         picture = 1 - draw(digit, height=0.4)
         picture[20:24, 20:24] = picture[370:373, 200:203] = 0
         return png(picture)
 
-    assert misread(reference, picture_of) == []
+    assert misread(reference, digits, picture_of) == []
 
 
-def test_digit_in_pieces_is_read_whole(reference):
+def test_digit_in_pieces_is_read_whole(reference, digits):
     def picture_of(digit):
         picture = 1 - draw(digit)
         picture[::60] = picture[1::60] = picture[2::60] = 1
         return png(picture)
 
-    assert misread(reference, picture_of) == []
+    assert misread(reference, digits, picture_of) == []
 
 
 COLOURS = {
@@ -107,9 +107,9 @@ COLOURS = {
 
 
 @pytest.mark.parametrize("colours", COLOURS)
-def test_coloured_digits_are_read(reference, colours):
+def test_coloured_digits_are_read(reference, digits, colours):
     pen, paper = (np.array(colour) / 255 for colour in COLOURS[colours])
-    assert misread(reference, lambda digit: png(paper + draw(digit)[..., None] * (pen - paper))) == []
+    assert misread(reference, digits, lambda digit: png(paper + draw(digit)[..., None] * (pen - paper))) == []
 
 
 def strokes_width(image: np.ndarray) -> float:
@@ -189,16 +189,22 @@ def mnist_test(mnist_dir):
     return load_data("mnist", mnist_dir, 5000).test
 
 
-def test_images_of_mnist_stay_as_they_are(mnist_test):
-    for pixels in mnist_test.images.numpy()[::10]:
+def test_images_of_mnist_stay_as_they_are(mnist_test, exhaustive):
+    for pixels in mnist_test.images.numpy()[:: 10 if exhaustive else 50]:
         for same in (pixels, 255 - pixels):
             assert np.array_equal(digit_image(Image.fromarray(same).convert("RGB")), pixels)
 
 
 @pytest.mark.parametrize("polarity", ["dark", "light"])
-@pytest.mark.parametrize(("size", "canvas"), [(28, 56), (84, 84), (100, 250), (600, 800)])
-def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(reference, mnist_test, size, canvas, polarity):
-    chosen = slice(0, None, 100)
+@pytest.mark.parametrize(
+    ("size", "canvas"),
+    [(28, 56), pytest.param(84, 84, marks=pytest.mark.exhaustive), (100, 250)]
+    + [pytest.param(600, 800, marks=pytest.mark.exhaustive)],
+)
+def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(
+    reference, mnist_test, size, canvas, polarity, exhaustive
+):
+    chosen = slice(0, None, 100 if exhaustive else 500)
     random = np.random.default_rng(0)
     images = []
     for pixels in mnist_test.images.numpy()[chosen]:
@@ -210,7 +216,7 @@ def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(reference, m
     with torch.inference_mode():
         answers = reference(to_float(torch.from_numpy(np.stack(images)))).argmax(dim=1)
     wrong = (answers != mnist_test.labels[chosen]).sum()
-    assert wrong <= 100 - evaluate(reference, mnist_test).correct / 100 + 1
+    assert wrong <= len(answers) * (1 - evaluate(reference, mnist_test).accuracy) + 1
 
 
 def test_slanted_black_ones_on_white_are_read(reference, mnist_dir):

@@ -1,4 +1,4 @@
-"""Pictures of any kind, read. What they show, the reference weights must read: all ten digits."""
+"""Pictures of any kind, read. What they show, the reference weights must read."""
 
 import io
 
@@ -37,25 +37,27 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pictures_of_any_mode_are_read(reference, mode):
+def test_pictures_of_any_mode_are_read(reference, digits, mode):
     options = {"transparency": 0} if "palette" in mode else {}
-    assert misread(reference, lambda digit: as_file(MODES[mode](digit), **options)) == []
+    assert misread(reference, digits, lambda digit: as_file(MODES[mode](digit), **options)) == []
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp", "mpo"])
-def test_pictures_of_any_format_are_read(reference, kind):
-    assert misread(reference, lambda digit: as_file(grey(digit).convert("RGB"), kind)) == []
+def test_pictures_of_any_format_are_read(reference, digits, kind):
+    assert misread(reference, digits, lambda digit: as_file(grey(digit).convert("RGB"), kind)) == []
 
 
 ROTATIONS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 
 
 @pytest.mark.parametrize("orientation", ROTATIONS)
-def test_picture_that_a_phone_turned_is_read_upright(reference, orientation):
+def test_picture_that_a_phone_turned_is_read_upright(reference, digits, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert (
-        misread(reference, lambda digit: as_file(grey(digit).transpose(ROTATIONS[orientation]), "jpeg", exif=exif))
+        misread(
+            reference, digits, lambda digit: as_file(grey(digit).transpose(ROTATIONS[orientation]), "jpeg", exif=exif)
+        )
         == []
     )
 
@@ -84,13 +86,13 @@ def test_large_picture_is_read_smaller(reference, kind):
         assert read_digit(reference, as_file(image, kind)).digits[0] == digit
 
 
-def test_values_that_are_no_numbers_are_no_ink(reference):
+def test_values_that_are_no_numbers_are_no_ink(reference, digits):
     def picture_of(digit):
         pixels = np.asarray(grey(digit), np.float32) / 255 - 0.5
         pixels[0, :3] = np.nan, np.inf, -np.inf
         return as_file(Image.fromarray(pixels), "tiff")
 
-    assert misread(reference, picture_of) == []
+    assert misread(reference, digits, picture_of) == []
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow warns of the one and refuses the other
@@ -100,12 +102,12 @@ def test_picture_bomb_is_refused_unopened(side):
         read_picture(bomb)
 
 
-def test_2000_damaged_pictures_are_read_or_refused():
+def test_damaged_pictures_are_read_or_refused(exhaustive):
     random = np.random.default_rng(0)
     files = [as_file(grey(3).resize((60, 60)).convert("RGB"), kind).getvalue()
              for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp")]  # fmt: skip
-    refused = 0
-    for number in range(2000):
+    refused, count = 0, 2000 if exhaustive else 200
+    for number in range(count):
         content = bytearray(files[number % len(files)])
         start = random.integers(len(content) // (1 + number % 7))
         for place in range(start, min(len(content), start + random.integers(1, 20))):
@@ -115,4 +117,4 @@ def test_2000_damaged_pictures_are_read_or_refused():
         except UserError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert 500 < refused < 2000
+    assert count / 4 < refused < count

@@ -136,19 +136,20 @@ def mutations(content: bytes, count: int):
             yield content[start:] + content[:start]
 
 
-def test_every_one_of_2000_damaged_files_is_refused_in_one_line(checkpoint, tmp_path):
+def test_every_damaged_file_is_refused_in_one_line(checkpoint, tmp_path, exhaustive):
     content = serialize(checkpoint)
-    for mutated in mutations(content, 2000):
+    for mutated in mutations(content, 2000 if exhaustive else 100):
         (tmp_path / "best.pt").write_bytes(mutated)
         assert mutated == content or refused(tmp_path / "best.pt")
 
 
-def test_1000_damaged_files_with_a_right_checksum_are_loaded_or_refused_in_one_line(checkpoint, tmp_path):
+def test_damaged_files_with_a_right_checksum_are_loaded_or_refused_in_one_line(checkpoint, tmp_path, exhaustive):
     content, loaded = serialize(checkpoint)[: -DIGEST_BYTES - 2] + b"\0\0", 0
-    for mutated in mutations(content, 1000):
+    count = 1000 if exhaustive else 100
+    for mutated in mutations(content, count):
         (tmp_path / "best.pt").write_bytes(seal(mutated))
         loaded += not refused(tmp_path / "best.pt")
-    assert 0 < loaded < 500  # other weights are no damage
+    assert 0 < loaded < count / 2  # other weights are no damage
 
 
 def test_checkpoint_of_a_future_version_is_refused(checkpoint, tmp_path, monkeypatch):
@@ -169,7 +170,12 @@ def test_huge_files_are_refused_before_they_fill_the_memory(checkpoint, tmp_path
     assert refused(tmp_path / "best.pt", "unpacks to more than 10,000,000 bytes")
 
 
-@pytest.mark.parametrize("junk", [None, -1, 10**40, math.nan, "../x", [1], {"a": 1}, torch.zeros(30840)], ids=str)
+MORE_JUNK = [10**40, math.nan, "../x", [1], {"a": 1}, torch.zeros(30840)]
+
+
+@pytest.mark.parametrize(
+    "junk", [None, -1, *(pytest.param(junk, marks=pytest.mark.exhaustive) for junk in MORE_JUNK)], ids=str
+)
 def test_wrong_values_with_a_right_checksum_are_refused_in_one_line_or_do_no_harm(small_run, tmp_path, capsys, junk):
     flags, path = [*small_run, "--epochs", "1"], tmp_path / "run" / "last.pt"
     assert train.main(flags) == 0

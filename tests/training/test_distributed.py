@@ -61,39 +61,52 @@ def run_together(processes, count, flags, folder, exit_codes=None, kill_at=None,
     return texts
 
 
-def assert_agree(processes, count, flags, folder, tolerance, float64=False):
-    """Train in one process and in so many; compare weights and metrics."""
+# Of float64 weights. Sums in another order differ by about 1e-16, and Adam multiplies that in the worst case, of a
+# gradient near 0, by learning rate / eps = 1e6 at each step. Measured over 3 seeds and kernels of AVX2 and SSE4.1:
+# 2.2e-14 at most.
+ROUNDING = 1e-10
+
+
+def assert_agree(processes, count, flags, folder):
+    """Train in one process and in so many, in float64; compare weights and metrics."""
     for number in (1, count):
-        run_together(processes, number, flags, folder / str(number), float64=float64)
+        run_together(processes, number, flags, folder / str(number), float64=True)
     one, several = (load_checkpoint(folder / str(number) / "last.pt") for number in (1, count))
     for part in ("model", "averaged_model"):
         for name, weight in one[part].items():
-            torch.testing.assert_close(several[part][name], weight, rtol=0, atol=tolerance)
+            torch.testing.assert_close(several[part][name], weight, rtol=0, atol=ROUNDING)
     for ours, theirs in zip(several["history"], one["history"], strict=True):
         assert ours["learning_rate"] == theirs["learning_rate"]
         for split, images in (("train", 800), ("validation", 200), ("test", 300)):
             correct = ours[f"{split}_accuracy"] * images
             assert correct == pytest.approx(round(correct), abs=1e-9)  # of so many images, exactly
-            assert ours[f"{split}_loss"] == pytest.approx(theirs[f"{split}_loss"], rel=tolerance)
+            assert ours[f"{split}_loss"] == pytest.approx(theirs[f"{split}_loss"], rel=ROUNDING)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
-@pytest.mark.parametrize("recipe", [[], ["--textbook"]], ids=["default", "textbook"])
+SAMPLE = [(3, "--no-amp"), (2, "--textbook")]  # --no-amp is the default
+REST = [(2, "--no-amp"), (4, "--no-amp"), (3, "--textbook"), (4, "--textbook")]
+
+
+@pytest.mark.parametrize(
+    ("count", "recipe"), SAMPLE + [pytest.param(*combination, marks=pytest.mark.exhaustive) for combination in REST]
+)
 def test_in_float64_weights_after_two_epochs_are_those_of_one_process(processes, small_run, tmp_path, count, recipe):
-    # Sums in another order differ by one part in 10^16 of their largest term.
-    assert_agree(processes, count, [*small_run, *RAGGED, *recipe, "--epochs", "2"], tmp_path, 1e-13, float64=True)
+    assert_agree(processes, count, [*small_run, *RAGGED, recipe, "--epochs", "2"], tmp_path)
 
 
-def test_in_float32_weights_after_two_epochs_are_about_those_of_one_process(processes, small_run, tmp_path):
-    # One part in 10^7. Each step makes it larger, as it does any difference: over 430 steps of MNIST up to 0.1.
-    assert_agree(processes, 3, [*small_run, *RAGGED, "--epochs", "2"], tmp_path, 1e-5)
+# Later steps would multiply the difference. Of 3 seeds, 2 and 3 processes, kernels of AVX2 and SSE4.1, it is at most
+# 1.3e-6 of the norm in float32, and 2.6e-4 between kernels, which choose another maximum to pool; in bfloat16 0.018.
+# The tolerance is ten times that; the gradient of one process's share alone would be off by 0.48 and more.
+@pytest.mark.parametrize(("precision", "tolerance"), [("--no-amp", 3e-3), ("--amp", 0.18)], ids=["float32", "bfloat16"])
+def test_gradient_of_the_first_step_is_about_that_of_one_process(processes, small_run, tmp_path, precision, tolerance):
+    def gradient(count):
+        flags = [*small_run, "--batch-size", "800", "--epochs", "1", precision]
+        run_together(processes, count, flags, tmp_path / str(count))
+        means = load_checkpoint(tmp_path / str(count) / "last.pt")["optimizer"]["mean"]
+        return torch.cat([mean.flatten() for mean in means])  # a tenth of the gradient
 
-
-def test_mixed_precision_in_several_processes_trains_as_well_as_in_one(processes, small_run, tmp_path):
-    for number in (1, 3):
-        run_together(processes, number, [*small_run, *RAGGED, "--amp", "--epochs", "2"], tmp_path / str(number))
-    one, several = (read_metrics(tmp_path / str(number) / "metrics.csv")[-1] for number in (1, 3))
-    assert several.train_loss == pytest.approx(one.train_loss, rel=0.05)  # bfloat16 rounds to three digits
+    one, several = gradient(1), gradient(3)
+    assert (several - one).norm() < tolerance * one.norm()
 
 
 def test_evaluation_by_several_processes_is_bitwise_that_of_one(processes, small_run, tmp_path):
@@ -168,7 +181,7 @@ def test_same_number_of_processes_gives_the_same_bits(processes, small_run, tmp_
     assert_bitwise_equal(run_files(tmp_path / "second"), run_files(tmp_path / "first"))
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.exhaustive), 3])
 def test_run_of_two_processes_resumes_with_another_number_of_them(processes, small_run, tmp_path, count):
     flags, folder = [*small_run, *RAGGED, "--epochs", "3"], tmp_path / "run"
     # The first process is killed when it writes its first file of the second epoch; the other can't go on to the third.
@@ -179,7 +192,7 @@ def test_run_of_two_processes_resumes_with_another_number_of_them(processes, sma
     run_together(processes, 1, flags, tmp_path / "one", float64=True)
     ours, theirs = (load_checkpoint(path / "last.pt") for path in (folder, tmp_path / "one"))
     for name, weight in theirs["averaged_model"].items():
-        torch.testing.assert_close(ours["averaged_model"][name], weight, rtol=0, atol=1e-12)
+        torch.testing.assert_close(ours["averaged_model"][name], weight, rtol=0, atol=ROUNDING)
 
 
 def test_loss_that_is_not_finite_ends_all_processes_with_the_epoch(processes, small_run, tmp_path):
@@ -211,6 +224,7 @@ def our_lines(output: str) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="wants Linux's /proc")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("victim", [0, 1])
 def test_death_of_a_process_ends_all_within_seconds_and_the_run_resumes(processes, small_run, tmp_path, victim):
     flags = [*small_run, "--epochs", "20"]
@@ -227,7 +241,7 @@ def test_death_of_a_process_ends_all_within_seconds_and_the_run_resumes(processe
     assert len(read_metrics(folder / "metrics.csv")) == 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_signal_ends_all_processes_in_one_line_of_ours(small_run, tmp_path, number):
     folder = tmp_path / "run"
     with torchrun(*small_run, "--epochs", "300") as process:
@@ -242,6 +256,7 @@ def test_signal_ends_all_processes_in_one_line_of_ours(small_run, tmp_path, numb
     assert load_checkpoint(folder / "last.pt")["epoch"] < 300
 
 
+@pytest.mark.exhaustive
 def test_wrong_argument_is_told_by_one_process(small_run, tmp_path):
     with torchrun(*small_run, "--epochs", "0", count=3) as process:
         output, _ = process.communicate(timeout=60)
@@ -258,6 +273,7 @@ TWO_MACHINES = """
 """
 
 
+@pytest.mark.exhaustive
 def test_two_machines_train_as_one_by_the_commands_of_the_readme(processes, small_run, tmp_path):
     flags = " ".join([*small_run, *RAGGED, "--epochs", "2", "--output-dir"])
     commands = [line.split() for line in README.splitlines() if "--nnodes 2" in line]

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMALL
 from running import in_namespaces, run, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
@@ -34,15 +35,16 @@ def folder(tmp_path):
 def uninterrupted(processes, data_dir, tmp_path_factory):
     """The files of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    flags = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
-    assert run(processes, [*flags, "--epochs", str(EPOCHS), "--data-dir", str(data_dir), "--output-dir", str(folder)])
+    assert run(processes, [*SMALL, "--epochs", str(EPOCHS), "--data-dir", str(data_dir), "--output-dir", str(folder)])
     return run_files(folder)
 
 
-def test_run_killed_at_every_use_of_its_files_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
+def test_run_killed_at_any_use_of_its_files_resumes_to_the_same_bits(
+    processes, flags, folder, uninterrupted, exhaustive
+):
     kill_at, finished = 0, False
     while not finished:  # the process that reaches the end before its kill_at-th use is the last
-        kill_at += 1
+        kill_at += 1 if exhaustive else 5
         finished = run(processes, [*flags, "--resume"], kill_at=kill_at)
         if (folder / "last.pt").exists() and load_checkpoint(folder / "last.pt")["epoch"] == EPOCHS and not finished:
             assert run(processes, [*flags, "--resume"])
@@ -52,11 +54,13 @@ def test_run_killed_at_every_use_of_its_files_resumes_to_the_same_bits(processes
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-def test_run_killed_at_random_moments_resumes_to_the_same_bits(processes, flags, folder, tmp_path, uninterrupted):
+def test_run_killed_at_random_moments_resumes_to_the_same_bits(
+    processes, flags, folder, tmp_path, uninterrupted, exhaustive
+):
     started = time.monotonic()
     assert run(processes, [*flags, "--output-dir", str(tmp_path / "timed")])
     seconds, moments = time.monotonic() - started, random.Random(0)
-    for _ in range(6):
+    for _ in range(6 if exhaustive else 1):
         for _ in range(3):
             process = start(processes, [*flags, "--resume"])
             time.sleep(moments.uniform(0, seconds))
@@ -100,13 +104,14 @@ def test_signal_ends_a_run_in_one_line_that_says_how_to_resume(
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-def test_signals_one_after_the_other_give_no_traceback(processes, flags, folder, tmp_path, uninterrupted):
+def test_signals_one_after_the_other_give_no_traceback(processes, flags, folder, tmp_path, uninterrupted, exhaustive):
     moments = random.Random(0)
-    for attempt in range(5):
+    for attempt in range(5 if exhaustive else 2):
         process = start(processes, [*flags, "--resume"], log=(log := tmp_path / f"log{attempt}"))
         wait_for(lambda log=log: log.exists() and "| Epoch" in log.read_text())
         while process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(process.pid, signal.SIGINT)
             time.sleep(moments.uniform(0, 0.001))
         assert process.exitcode in (130, -signal.SIGINT)
         assert "Traceback" not in log.read_text()
@@ -150,6 +155,7 @@ def test_file_size_limit_keeps_the_checkpoint_before_and_the_run_resumes(
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
+@pytest.mark.exhaustive
 def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder, tmp_path, uninterrupted):
     folder.mkdir()
     script = f"""
@@ -175,6 +181,7 @@ def test_read_only_output_folder_is_found_before_the_first_epoch(flags, folder):
     assert result.stderr == f"train.py: error: can't write {folder}: Read-only file system; choose another folder\n"
 
 
+@pytest.mark.exhaustive
 def test_read_only_data_folder_trains(flags, folder, data_dir):
     script = f"mount --bind $data_dir $data_dir; mount -o remount,bind,ro $data_dir; $python train.py {' '.join(flags)}"
     result = in_namespaces(script, data_dir=data_dir)
