@@ -208,7 +208,11 @@ def main(argv: list[str] | None = None) -> None:
         if checkpoint:
             if checkpoint["dataset"] != run["dataset"]:
                 raise UserError(f"can't resume: the files of {name} are not those that it was trained on")
-            training.load_state_dict(checkpoint)
+            try:
+                training.load_state_dict(checkpoint)
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = str(error).splitlines()[-1].strip()
+                raise UserError(f"can't resume: last.pt is of another network or optimizer ({reason})") from error
             history = [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
 
         if rank() == 0:

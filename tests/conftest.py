@@ -13,7 +13,7 @@ import torch
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
 from predict import REFERENCE
-from training.checkpoint import load_weights
+from training.checkpoint import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
@@ -86,7 +86,7 @@ def processes():
 @pytest.fixture(scope="session")
 def reference():
     """The network with the weights in the repository."""
-    return load_weights(REFERENCE)
+    return load_model(REFERENCE)[0]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def load(path: Path) -> dict:
             # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a ZIP bomb does.
             if archive.testzip() or any(entry.compress_type for entry in archive.infolist()):
                 raise zipfile.BadZipFile("damaged")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}: train first (python train.py)") from error
     except OSError as error:
@@ -42,13 +42,13 @@ def load(path: Path) -> dict:
         raise UserError(f"{path} is not a checkpoint, or damaged ({reason})") from error
 
 
-def load_checkpoint(path: Path) -> tuple[dict, TrainConfig]:
-    """Return a checkpoint of train.py and its recipe. Raises UserError if it can't be used."""
+def load_checkpoint(path: Path) -> dict:
+    """Return a checkpoint of train.py. Raises UserError if it can't be used."""
     checkpoint = load(path)
     missing = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "history"} - set(checkpoint)
     if missing:
         raise UserError(f"{path} is not a checkpoint of train.py: it lacks {', '.join(sorted(missing))}")
-    return checkpoint, config_from(checkpoint["config"], path)
+    return checkpoint
 
 
 def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
@@ -58,7 +58,8 @@ def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
     """
     checkpoint = None
     if (folder / "last.pt").exists():
-        checkpoint, config = load_checkpoint(folder / "last.pt")
+        checkpoint = load_checkpoint(folder / "last.pt")
+        config = config_from(checkpoint["config"], folder / "last.pt")
     elif (folder / "run.json").exists():
         config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
     else:
@@ -73,13 +74,13 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DigitCNN
     The file may hold a state_dict of the network alone; then the checkpoint is empty. Raises UserError.
     """
     checkpoint, model = load(path), DigitCNN()
-    weights = checkpoint.get("averaged_model", checkpoint) if isinstance(checkpoint, dict) else {}
+    weights = checkpoint.get("averaged_model", checkpoint)
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} is not of the network in model.py ({reason})") from error
-    return model.to(device).eval(), checkpoint if weights is not checkpoint else {}
+    return model.to(device).eval(), {} if weights is checkpoint else checkpoint
 
 
 def describe_run(config: TrainConfig, dataset: dict, device: torch.device) -> dict:

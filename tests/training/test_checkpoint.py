@@ -1,8 +1,3 @@
-import copy
-import functools
-import io
-import math
-import operator
 import os
 import pickle
 import random
@@ -17,45 +12,63 @@ import evaluate
 import train
 from common.command_line import UserError
 from model import DigitCNN
-from optimizer import AdamW
-from training.checkpoint import DIGEST_BYTES, KEYS, load_checkpoint, load_model, seal, serialize
+from training.checkpoint import find_run, load, load_checkpoint, load_model, serialize
 from training.config import TrainConfig
-from training.metrics import COLUMNS, EpochMetrics
 
 
 @pytest.fixture
 def checkpoint() -> dict:
     weights = DigitCNN().state_dict()
     return {
-        **dict.fromkeys(KEYS, {}),
         "epoch": 1,
         "config": asdict(TrainConfig()),
-        "history": [asdict(EpochMetrics(1, *[0.5] * 8))],
+        "dataset": {},
+        "history": [],
         "model": weights,
         "averaged_model": {name: w + 1 for name, w in weights.items()},
-        "optimizer": AdamW(DigitCNN().parameters()).state_dict(),
+        "optimizer": torch.optim.AdamW(DigitCNN().parameters()).state_dict(),
     }
+
+
+def same(loaded: dict, saved: dict) -> bool:
+    return loaded.keys() == saved.keys() and all(
+        loaded[part].keys() == saved[part].keys()
+        and all(torch.equal(loaded[part][name], saved[part][name]) for name in saved[part])
+        for part in ("model", "averaged_model")
+    )
 
 
 def test_round_trip_is_bitwise(checkpoint, tmp_path):
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    loaded = load_checkpoint(tmp_path / "last.pt")
-    assert loaded.keys() == checkpoint.keys()
-    for part in ("model", "averaged_model"):
-        assert loaded[part].keys() == checkpoint[part].keys()
-        assert all(torch.equal(loaded[part][name], checkpoint[part][name]) for name in checkpoint[part])
+    assert same(load_checkpoint(tmp_path / "last.pt"), checkpoint)
 
 
-def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint):
-    model = load_model(checkpoint, torch.device("cpu"))
+def test_checkpoint_saved_again_by_plain_torch_save_loads(checkpoint, tmp_path):
+    (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
+    torch.save(torch.load(tmp_path / "last.pt", weights_only=True), tmp_path / "again.pt")
+    assert same(load_checkpoint(tmp_path / "again.pt"), checkpoint)
+
+
+def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint, tmp_path):
+    (tmp_path / "best.pt").write_bytes(serialize(checkpoint))
+    model, loaded = load_model(tmp_path / "best.pt")
     assert torch.equal(model.fc2.bias, checkpoint["averaged_model"]["fc2.bias"])
     assert not torch.equal(model.fc2.bias, checkpoint["model"]["fc2.bias"])
+    assert loaded["epoch"] == 1
 
 
-def refused(path, reason="no checkpoint of this version of train.py, or damaged") -> bool:
+def test_model_of_a_plain_state_dict_has_its_weights(tmp_path):
+    weights = DigitCNN().state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    model, loaded = load_model(tmp_path / "weights.pt")
+    assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)
+    assert loaded == {}
+
+
+def refused(path, reason="is not a checkpoint, or damaged") -> bool:
     """Return whether the file is refused in one line with that reason; any other error fails the test."""
     try:
-        load_checkpoint(path)
+        load(path)
     except UserError as error:
         assert reason in str(error)
         assert "\n" not in str(error)
@@ -87,7 +100,7 @@ CALLS = {
 PLACES = {
     "everything": lambda checkpoint, value: value,
     "model": lambda checkpoint, value: {**checkpoint, "model": value},
-    "optimizer": lambda checkpoint, value: {**checkpoint, "optimizer": {**checkpoint["optimizer"], "mean": value}},
+    "optimizer": lambda checkpoint, value: {**checkpoint, "optimizer": {**checkpoint["optimizer"], "state": value}},
     "epoch": lambda checkpoint, value: {**checkpoint, "epoch": value},
 }
 
@@ -96,18 +109,11 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_code_in_a_checkpoint_is_refused_and_not_run(checkpoint, tmp_path, call, place):
     malicious = PLACES[place](checkpoint, CALLS[call](str(tmp_path / "owned")))
-    torch.save(malicious, buffer := io.BytesIO())
-    contents = [
-        buffer.getvalue(),
-        seal(buffer.getvalue()),  # as by somebody who knows the format
-        pickle.dumps(malicious),
-        seal(pickle.dumps(malicious) + b"\0\0"),
-    ]
-    for content in contents:
+    for content in (serialize(malicious), pickle.dumps(malicious)):
         (tmp_path / "best.pt").write_bytes(content)
         assert refused(tmp_path / "best.pt")
     assert not (tmp_path / "owned").exists()
-    pickle.loads(contents[2])  # without that, it would have been
+    pickle.loads(content)  # without that, it would have been
     assert (tmp_path / "owned").exists()
 
 
@@ -136,64 +142,21 @@ def mutations(content: bytes, count: int):
             yield content[start:] + content[:start]
 
 
-def test_every_damaged_file_is_refused_in_one_line(checkpoint, tmp_path, exhaustive):
-    content = serialize(checkpoint)
-    for mutated in mutations(content, 2000 if exhaustive else 100):
-        (tmp_path / "best.pt").write_bytes(mutated)
-        assert mutated == content or refused(tmp_path / "best.pt")
-
-
-def test_damaged_files_with_a_right_checksum_are_loaded_or_refused_in_one_line(checkpoint, tmp_path, exhaustive):
-    content, loaded = serialize(checkpoint)[: -DIGEST_BYTES - 2] + b"\0\0", 0
-    count = 1000 if exhaustive else 100
+def test_damaged_file_is_refused_in_one_line_or_holds_what_was_saved(checkpoint, tmp_path, exhaustive):
+    content, count, loaded = serialize(checkpoint), 2000 if exhaustive else 100, 0
     for mutated in mutations(content, count):
-        (tmp_path / "best.pt").write_bytes(seal(mutated))
-        loaded += not refused(tmp_path / "best.pt")
-    assert 0 < loaded < count / 2  # other weights are no damage
+        (tmp_path / "best.pt").write_bytes(mutated)
+        if not refused(tmp_path / "best.pt"):
+            loaded += 1
+            assert same(load(tmp_path / "best.pt"), checkpoint)
+    assert loaded < count / 4  # the checksums of ZIP don't cover the names and the padding between its parts
 
 
-def test_checkpoint_of_a_future_version_is_refused(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.checkpoint.KEYS", {*KEYS, "precision"})
-    (tmp_path / "best.pt").write_bytes(serialize({**checkpoint, "precision": "float8"}))
-    monkeypatch.undo()
-    assert refused(tmp_path / "best.pt", "its entries are not those of this version")
-
-
-def test_huge_files_are_refused_before_they_fill_the_memory(checkpoint, tmp_path):
-    with (tmp_path / "best.pt").open("wb") as file:
-        file.truncate(2**40)  # a terabyte, of no blocks
-    assert refused(tmp_path / "best.pt", "larger than 10,000,000 bytes")
-    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as bomb:
+def test_zip_bomb_is_refused_before_it_fills_the_memory(checkpoint, tmp_path):
+    with zipfile.ZipFile(tmp_path / "best.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
         for number in range(20):
             bomb.writestr(f"archive/data/{number}", bytes(1_000_000))
-    (tmp_path / "best.pt").write_bytes(seal(buffer.getvalue()))
-    assert refused(tmp_path / "best.pt", "unpacks to more than 10,000,000 bytes")
-
-
-MORE_JUNK = [10**40, math.nan, "../x", [1], {"a": 1}, torch.zeros(30840)]
-
-
-@pytest.mark.parametrize(
-    "junk", [None, -1, *(pytest.param(junk, marks=pytest.mark.exhaustive) for junk in MORE_JUNK)], ids=str
-)
-def test_wrong_values_with_a_right_checksum_are_refused_in_one_line_or_do_no_harm(small_run, tmp_path, capsys, junk):
-    flags, path = [*small_run, "--epochs", "1"], tmp_path / "run" / "last.pt"
-    assert train.main(flags) == 0
-    checkpoint, content = load_checkpoint(path), path.read_bytes()
-    places = [(part,) for part in checkpoint]
-    places += [(part, key) for part in checkpoint if isinstance(checkpoint[part], dict) for key in checkpoint[part]]
-    places += [("dataset", "images", "train"), ("history", 0), *(("history", 0, column) for column in COLUMNS)]
-    capsys.readouterr()
-    for place in places:
-        changed = copy.deepcopy(checkpoint)
-        *way, last = place
-        functools.reduce(operator.getitem, way, changed)[last] = junk
-        path.write_bytes(serialize(changed))
-        exit_code = train.main([*flags, "--resume"])
-        assert capsys.readouterr().err.count("\n") == (exit_code == 2)
-        # What describes the run may say anything, and a bad score is a score.
-        assert exit_code == 2 or place[0] in ("scheduler", "versions", "history"), place
-        path.write_bytes(content)
+    assert refused(tmp_path / "best.pt")
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 1000, -1])
@@ -210,27 +173,39 @@ def test_bad_checkpoint_ends_every_script_with_exit_code_2(checkpoint, tmp_path,
 
 
 def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="there is no checkpoint .*: train first"):
+    with pytest.raises(UserError, match="there is no .*best.pt: train first"):
         load_checkpoint(tmp_path / "best.pt")
-    with pytest.raises(UserError, match="can't read the checkpoint .*: Is a directory"):
+    with pytest.raises(UserError, match="can't read .*: Is a directory"):
         load_checkpoint(tmp_path)
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(UserError, match="is not a checkpoint, or damaged"):
+        load_model(tmp_path / "list.pt")
     torch.save(DigitCNN().state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="is no checkpoint of this version of train.py"):
+    with pytest.raises(UserError, match="is not a checkpoint of train.py: it lacks averaged_model, config"):
         load_checkpoint(tmp_path / "weights.pt")
 
 
-@pytest.mark.parametrize(
-    ("part", "change"),
-    [
-        ("averaged_model", {"fc2.bias": torch.zeros(11)}),
-        ("model", {"fc3.bias": torch.zeros(1)}),
-        ("config", {"momentum": 0.9}),
-        ("optimizer", {"mean": []}),
-    ],
-    ids=["another size", "another layer", "another setting", "another optimizer"],
-)
-def test_checkpoint_of_another_network_or_version_is_refused(checkpoint, tmp_path, part, change):
-    checkpoint[part] = {**checkpoint[part], **change}
+@pytest.mark.parametrize("change", [{"fc2.bias": torch.zeros(11)}, {"fc3.bias": torch.zeros(1)}], ids=str)
+def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_run, tmp_path, capsys, change):
+    checkpoint["averaged_model"] = {**checkpoint["averaged_model"], **change}
+    (tmp_path / "best.pt").write_bytes(serialize(checkpoint))
+    assert evaluate.main([str(tmp_path / "best.pt")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is not of the network in model.py" in error
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    last = tmp_path / "run" / "last.pt"
+    last.write_bytes(serialize({**load(last), "averaged_model": checkpoint["averaged_model"]}))
+    capsys.readouterr()
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
+    assert "can't resume: last.pt is of another network or optimizer" in capsys.readouterr().err
+
+
+def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown_one_is_an_error(checkpoint, tmp_path):
+    del checkpoint["config"]["label_smoothing"]
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    with pytest.raises(UserError, match="no checkpoint of this version of train.py"):
-        load_checkpoint(tmp_path / "last.pt")
+    assert find_run(tmp_path, {})[1] == asdict(TrainConfig())
+    checkpoint["config"]["momentum"] = 0.9
+    (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
+    with pytest.raises(UserError, match="last.pt has unknown settings: momentum"):
+        find_run(tmp_path, {})
