@@ -1,8 +1,7 @@
-"""What the scripts draw: the confusion matrix, the images that were misread, the answers to pictures."""
+"""What the scripts draw: the confusion matrix and the images that were misread."""
 
 import io
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,11 @@ from torch import Tensor
 
 from common.files import write_atomically
 from evaluate import Evaluation
-from predict import Answer
 
 
-def save(figure: Figure, path: Path, metadata: dict[str, str] | None = None) -> None:
+def save(figure: Figure, path: Path) -> None:
     png = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # that the font lacks, of a file's name
-        figure.savefig(png, format="png", metadata=metadata)
+    figure.savefig(png, format="png")
     write_atomically(path, png.getvalue())
 
 
@@ -66,30 +62,3 @@ def draw_mistakes(path: Path, images: Tensor, evaluation: Evaluation, title: str
         label, answer, probability = evaluation.labels[index], answers[index], probabilities[index]
         axes.set_title(f"{label} → {answer}   {probability:.0%}", fontsize=9, pad=2)
     save(figure, path)
-
-
-def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, most: int = 60) -> None:
-    """Draw of each file the picture, what the network saw of it, and the probabilities of its answers."""
-    shown = answers[:most]
-    hidden = len(answers) - len(shown)
-    figure = Figure(figsize=(8, 1.7 * len(shown) + 0.6), dpi=150, layout="constrained")
-    figure.suptitle(title + (f"; {hidden} more not shown" if hidden else ""), fontsize=10).set_parse_math(False)
-    panels = figure.subplots(len(shown), 3, squeeze=False, width_ratios=[1, 1, 2])
-    for (file, answer), (left, middle, right) in zip(shown, panels, strict=True):
-        name = Path(file).name
-        left.imshow(answer.picture)
-        left.set_title(name if len(name) <= 24 else f"…{name[-23:]}", fontsize=9).set_parse_math(False)
-        middle.imshow(answer.image, cmap="gray", vmin=0, vmax=255)
-        middle.set_title("what the network sees", fontsize=9)
-        for axes in (left, middle):
-            axes.set_xticks([])
-            axes.set_yticks([])
-        digit = answer.digits[0]
-        colours = ["tab:blue" if number == digit else "0.7" for number in range(10)]
-        right.bar(range(10), answer.probabilities, color=colours)
-        right.set_xticks(range(10))
-        right.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=8)
-        right.set_ylim(0, 1)
-        right.spines[["top", "right"]].set_visible(False)
-        right.set_title(f"{digit}, {answer.probabilities[digit]:.2%}", fontsize=11)
-    save(figure, path, metadata={"Title": "predict.py"})
