@@ -3,74 +3,15 @@
 python predict.py photo.jpg drawing.png
 """
 
-if __name__ == "__main__":  # before the imports, which take a second: Ctrl-C ends in one line there, too
-    from common import command_line
-
-    command_line.start()
-
 import json
 import os
 import sys
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
+from common.command_line import Parser, UserError, command, print_error
+from own_digits.reader import OWN, Answer, choose_model, read_digit
 
-from common.command_line import Parser, UserError, command, leave, print_error
-from mnist.dataset import to_float
-from model import DigitCNN
-from own_digits.digit_image import digit_image
-from own_digits.picture_file import read_picture
-from training.checkpoint import load_checkpoint, load_model, load_weights
-
-OWN = Path("checkpoints/best.pt")
-REFERENCE = Path(__file__).parent / "results" / "default" / "weights.pt"
 THUMBNAIL = 400  # pixels on the longer side of a picture in the preview
-
-
-class Answer(NamedTuple):
-    """What the network reads in a picture."""
-
-    picture: Image.Image  # upright, RGB
-    image: np.ndarray  # (28, 28) uint8: what the network sees
-    probabilities: list[float]  # of the ten digits
-
-    @property
-    def digits(self) -> list[int]:
-        """The ten digits, the likeliest first."""
-        return sorted(range(10), key=lambda digit: -self.probabilities[digit])
-
-    def summary(self) -> dict:
-        digit, runner_up, *_ = self.digits
-        return {
-            "digit": digit,
-            "probability": self.probabilities[digit],
-            "runner_up": runner_up,
-            "probabilities": self.probabilities,
-        }
-
-
-def choose_model(checkpoint: Path | None) -> tuple[DigitCNN, str]:
-    """Return the network that answers, and what its weights are: the checkpoint's, or of a reference run if None.
-
-    Your own training's checkpoints/best.pt goes before the reference run. Raises UserError.
-    """
-    if checkpoint is None and not OWN.exists():
-        return load_weights(REFERENCE), f"of a reference run (results/default), since there is no {OWN}"
-    content = load_checkpoint(checkpoint or OWN)
-    name = f"{checkpoint or OWN} (epoch {content['epoch']}, {content['dataset']['name']})"
-    return load_model(content, torch.device("cpu")), name
-
-
-def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
-    """Return what the network reads in a picture's file. Raises UserError when that is no picture, or an empty one."""
-    picture = read_picture(file)
-    image = digit_image(picture)
-    with torch.inference_mode():
-        probabilities = model.probabilities(to_float(torch.from_numpy(image).unsqueeze(0)))
-    return Answer(picture, image, probabilities[0].tolist())
 
 
 def printable(path: Path) -> str:
@@ -129,11 +70,11 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(table_row(name, width, answer))
     if shown:
-        from pictures import draw_answers  # half a second of matplotlib, only when asked for
+        from own_digits.preview import draw_answers  # half a second of matplotlib, only when asked for
 
         draw_answers(args.preview, shown, f"Read with the weights {weights}")
     return 0 if read == len(names) else 2
 
 
 if __name__ == "__main__":
-    leave(main())
+    raise SystemExit(main())

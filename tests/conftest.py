@@ -12,7 +12,7 @@ import torch
 
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
-from predict import REFERENCE
+from own_digits.reader import REFERENCE
 from training.checkpoint import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -92,7 +92,7 @@ def reference():
 @pytest.fixture(scope="module")
 def server(reference):
     """The demo's server at work."""
-    from demo import Server
+    from own_digits.server import Server
 
     with Server(0, reference, "of <a test>") as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.command_line import UserError
-from predict import read_digit
+from own_digits.reader import read_digit
 
 
 def arc(centre, radii, start: float, end: float) -> list[tuple[float, float]]:

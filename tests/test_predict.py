@@ -6,18 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import REPOSITORY
 from drawing import draw
 from PIL import Image
 
 import predict
-from common.command_line import UserError
-from evaluate import evaluate
-from mnist.dataset import load_data
-from model import DigitCNN
-from training.checkpoint import load_weights, serialize
-from training.metrics import best_epoch, read_metrics
 
 BLUE = 100  # the grey level of the best bar
 REFERENCE_LINE = "weights: of a reference run (results/default), since there is no checkpoints/best.pt"
@@ -130,10 +123,10 @@ def test_preview_shows_each_picture_its_image_and_its_probabilities(folder, caps
 
 
 def test_preview_of_large_pictures_holds_small_ones(folder, monkeypatch):
-    import pictures
+    from own_digits import preview
 
     drawn = []
-    monkeypatch.setattr(pictures, "draw_answers", lambda path, answers, title: drawn.extend(answers))
+    monkeypatch.setattr(preview, "draw_answers", lambda path, answers, title: drawn.extend(answers))
     Image.new("RGB", (1500, 900), "white").save("large.png")
     Image.open("seven.png").resize((1500, 1500)).save("large.png")
     assert predict.main(["large.png", "--preview", "preview.png"]) == 0
@@ -159,37 +152,3 @@ def test_preview_is_a_png(folder, capsys, name):
     assert predict.main(["seven.png", "--preview", name]) == 2
     assert "wants the name of a PNG file" in capsys.readouterr().err
     assert not Path(name).exists()
-
-
-def test_reference_weights_are_tensors_only_and_small():
-    state = torch.load(predict.REFERENCE, weights_only=True)
-    assert all(isinstance(value, torch.Tensor) for value in state.values())
-    assert predict.REFERENCE.stat().st_size < 200_000
-
-
-def test_reference_weights_give_the_accuracy_of_their_run(mnist_dir):
-    evaluation = evaluate(load_weights(predict.REFERENCE), load_data("mnist", mnist_dir, 5000).test)
-    best = best_epoch(read_metrics(REPOSITORY / "results" / "default" / "seed-0" / "metrics.csv"))
-    # No rounding changes an answer: kernels differ by 6e-6 in a logit, an image's two highest logits by 0.01 and more.
-    assert evaluation.accuracy == best.test_accuracy
-    assert evaluation.loss == pytest.approx(best.test_loss, rel=1e-6)
-
-
-@pytest.mark.parametrize("content", [{"conv1.weight": torch.zeros(10, 1, 5, 5)}, [1], {"epoch": 1}])
-def test_weights_of_something_else_are_refused(tmp_path, content):
-    path = tmp_path / "weights.pt"
-    path.write_bytes(serialize(content))
-    with pytest.raises(UserError, match="no checkpoint of this version"):
-        load_weights(path)
-
-
-def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data_dir, tmp_path, capsys):
-    import evaluate as script
-    import train
-    from training.checkpoint import load_checkpoint
-
-    train.main([*small_run, "--epochs", "1"])
-    best, weights = tmp_path / "run" / "best.pt", tmp_path / "weights.pt"
-    assert script.main([str(best), "--data-dir", str(data_dir), "--weights", str(weights)]) == 0
-    ours, theirs = load_weights(weights).state_dict(), load_checkpoint(best)["averaged_model"]
-    assert all(torch.equal(ours[name], theirs[name]) for name in DigitCNN().state_dict())

@@ -16,7 +16,7 @@ from evaluate import evaluate
 from mnist.dataset import load_data, to_float
 from own_digits.digit_image import BOX, CENTRE, digit_image
 from own_digits.picture_file import read_picture
-from predict import read_digit
+from own_digits.reader import read_digit
 
 DRAWINGS = {
     "pen": {},

@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.command_line import UserError
 from own_digits.picture_file import read_picture
-from predict import read_digit
+from own_digits.reader import read_digit
 
 
 def grey(digit: int) -> Image.Image:

@@ -3,19 +3,14 @@
 import http.client
 import io
 import json
-import signal
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from drawing import draw
 from PIL import Image
 
-import demo
-from predict import read_digit
+from own_digits.reader import read_digit
 
 
 def png(digit: int) -> bytes:
@@ -101,28 +96,3 @@ def test_page_that_is_closed_while_it_asks_is_no_error(server, ask, capfd):
             connection.sendall(request.encode())
     assert ask("POST", "/answer", png(3))[0] == 200
     assert capfd.readouterr().err == ""
-
-
-def test_port_that_is_taken_is_told_in_one_line(server, capsys):
-    assert demo.main(["--no-browser", "--port", str(server.server_port)]) == 2
-    assert f"can't listen on port {server.server_port} (Address already in use)" in capsys.readouterr().err
-
-
-def test_command_says_weights_and_address_and_ends_with_ctrl_c():
-    command = [sys.executable, "demo.py", "--port", "0", "--no-browser"]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline().startswith("weights: ")
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
-        assert process.stderr.read() == "demo.py: interrupted\n"
-
-
-def test_browser_is_opened_at_the_address(monkeypatch):
-    opened = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr(demo.Server, "serve_forever", lambda self: opened.append(self.server_port))
-    demo.main(["--port", "0"])
-    assert opened[0] == f"http://127.0.0.1:{opened[1]}/"
