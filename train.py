@@ -53,8 +53,9 @@ def build_training(config: TrainConfig, device: torch.device) -> Training:
     """Return the network, the moving average of its weights, and the optimizer, all at their start."""
     torch.manual_seed(config.seed)
     model = DigitCNN().to(device)
+    betas = (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(
-        model.parameters(), betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+        model.parameters(), learning_rate_at(0, config), betas, weight_decay=config.weight_decay, fused=True
     )
     parallel_model = DistributedDataParallel(model) if world_size() > 1 else model
     return Training(model, copy.deepcopy(model), optimizer, parallel_model)
@@ -104,25 +105,27 @@ def update_average(training: Training, step: int, config: TrainConfig) -> None:
         average.lerp_(weight, 1 - decay)
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of all random draws of an epoch: it doesn't matter whether the run was resumed before it."""
+    return np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).item()
+
+
 def train_one_epoch(
     training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int
 ) -> tuple[float, float, float]:
     """Train on every image once, in random order.
 
     Returns the running loss (nats per image) and accuracy (a fraction), and the learning rate of the last step.
-    All random draws are made at the start, on the CPU, for the epoch as a whole: they depend on seed and epoch alone.
+    Order and augmentation are drawn at the start, on the CPU, for the epoch as a whole: they depend on seed and epoch.
     """
-    images, labels = dataset.tensors
-    count, device = len(dataset), images.device
-    seed = np.random.SeedSequence([config.seed, epoch]).generate_state(1, np.uint64).item()
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(count, generator=generator)
-    tensors = [images, labels]
+    torch.manual_seed(epoch_seed(config.seed, epoch))
+    tensors, count, device = list(dataset.tensors), len(dataset), dataset.tensors[0].device
+    order = torch.randperm(count)
     if config.augment:
         progress = (epoch - 1 + torch.arange(count) / count) / config.epochs  # of the run, at each image of the order
         strengths = 1 - (1 - config.final_strength) * progress
         limits = (config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels)
-        maps = random_maps(strengths, generator, *limits, config.elastic_pixels, config.control_points)
+        maps = random_maps(strengths, *limits, config.elastic_pixels, config.control_points)
         tensors.append(maps[order.argsort()].to(device))  # from the order of the epoch to that of the data set
 
     batches = order.to(device).split(config.batch_size)
@@ -168,9 +171,10 @@ def open_folder(folder: Path, run: dict, history: list[EpochMetrics]) -> None:
         run["seconds"] = earlier["seconds"]
         if changed := [key for key in ("device", "processes", "threads", "versions") if earlier.get(key) != run[key]]:
             print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
-    elif archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
-        print(f"The earlier run is now in {archived}")
-    write_json(folder / "run.json", run)
+    else:
+        if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
+            print(f"The earlier run is now in {archived}")
+        write_json(folder / "run.json", run)
 
 
 def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
@@ -198,6 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.resume:
             checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings)
         name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
+        warning = "" if args.dataset == name else warning  # it was asked for
         config = TrainConfig(**{**settings, "dataset": name})
         with distributed.local_rank_zero_first():
             data = load_data(name, args.data_dir, config.validation_size, device)

@@ -17,13 +17,13 @@ SIZE = 28  # pixels, of either side
 
 def random_maps(
     strengths: Tensor,
-    generator: Generator,
     rotation_degrees: float,
     shear_degrees: float,
     scale_change: float,
     shift_pixels: float,
     elastic_pixels: float,
     control_points: int,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Draw a random map for each of N images: an affine map and an elastic distortion.
 

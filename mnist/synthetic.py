@@ -47,7 +47,7 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
     glyphs = torch.stack([torch.from_numpy(draw_glyph(font, digit)) for font in FONTS for digit in range(10)])
     choice = torch.randint(len(glyphs), (count,), generator=generator)
     limits = {"rotation_degrees": 15, "shear_degrees": 15, "scale_change": 0.2, "shift_pixels": 2}
-    maps = random_maps(torch.ones(count), generator, **limits, elastic_pixels=0, control_points=4)
+    maps = random_maps(torch.ones(count), **limits, elastic_pixels=0, control_points=4, generator=generator)
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
     for chunk in torch.arange(count).split(1000):
         warped = warp(glyphs[choice[chunk], None].float(), maps[chunk])  # (1000, 1, 28, 28)

@@ -9,7 +9,7 @@ import demo
 
 def test_port_that_is_taken_is_told_in_one_line(server, capsys):
     assert demo.main(["--no-browser", "--port", str(server.server_port)]) == 2
-    assert f"can't listen on port {server.server_port} (Address already in use)" in capsys.readouterr().err
+    assert f"can't listen on port {server.server_port} " in capsys.readouterr().err
 
 
 def test_command_says_weights_and_address_and_ends_with_ctrl_c():

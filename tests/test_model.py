@@ -38,7 +38,8 @@ def test_probabilities_are_positive_and_sum_to_one():
 
 def test_network_overfits_one_batch_to_zero_loss(data):
     torch.manual_seed(0)
-    model, images, labels = DigitCNN(), to_float(data.train.images[:64]), data.train.labels[:64]
+    images, labels = data.train[:64]
+    model, images = DigitCNN(), to_float(images)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(100):
         loss = F.cross_entropy(model(images), labels)

@@ -81,7 +81,7 @@ def test_own_checkpoint_answers_when_there_is_one(folder, small_run, capsys):
     assert capsys.readouterr().out.startswith("weights: other.pt (epoch 1, synthetic)\n")
     Path("checkpoints/best.pt").write_text("damaged")
     assert predict.main(["seven.png"]) == 2
-    assert "checkpoints/best.pt is no checkpoint" in capsys.readouterr().err
+    assert "checkpoints/best.pt is not a checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("error")

@@ -60,6 +60,8 @@ def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
     if (folder / "last.pt").exists():
         checkpoint = load_checkpoint(folder / "last.pt")
         config = config_from(checkpoint["config"], folder / "last.pt")
+        if not (folder / "best.pt").exists():
+            raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
     elif (folder / "run.json").exists():
         config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
     else:

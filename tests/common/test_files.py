@@ -1,12 +1,10 @@
 import errno
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from common.command_line import UserError
-from common.files import archive, only_one, write_atomically
+from common.files import archive, locked, write_atomically
 
 
 def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):
@@ -28,25 +26,15 @@ def test_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_one_is_in_the_context_of_a_folder_and_the_next_one_waits_for_it(tmp_path):
-    folder, inside = tmp_path / "run", []
-
-    def enter(number):
-        with only_one(folder, timeout=10):
-            inside.append(number)
-            time.sleep(0.05)
-            inside.append(number)
-
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(enter, range(3)))
-    assert inside[::2] == inside[1::2]
-    assert sorted(inside) == [0, 0, 1, 1, 2, 2]
-    with (
-        only_one(folder),
-        pytest.raises(UserError, match="another process is at work in .*run: wait.*none is alive, delete .*lock"),
-        only_one(folder),
-    ):
-        pass
+def test_lock_of_a_folder_is_held_once_and_is_free_again_afterwards(tmp_path):
+    for _ in range(2):
+        with (
+            locked(tmp_path / "run") as is_locked,
+            pytest.raises(UserError, match="another process is at work in .*run: wait.*none is alive, delete .*lock"),
+            locked(tmp_path / "run"),
+        ):
+            pass
+        assert is_locked
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -58,10 +46,10 @@ def test_file_system_without_locks_is_no_dead_end_and_is_told(tmp_path, monkeypa
 
     monkeypatch.setattr(fcntl, "flock", fail)
     for _ in range(2):  # the second time the lock's file is there already
-        with only_one(tmp_path / "run") as is_locked:
+        with locked(tmp_path / "run") as is_locked:
             assert not is_locked
     monkeypatch.undo()
-    with only_one(tmp_path / "run") as is_locked:
+    with locked(tmp_path / "run") as is_locked:
         assert is_locked
 
 

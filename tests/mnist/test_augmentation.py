@@ -4,9 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnist.augmentation import random_maps, warp
+from mnist import augmentation
+from mnist.augmentation import warp
 
 NOTHING = {"rotation_degrees": 0, "shear_degrees": 0, "scale_change": 0, "shift_pixels": 0, "elastic_pixels": 0}
+DEFAULT = {"rotation_degrees": 10, "shear_degrees": 10, "scale_change": 0.1, "shift_pixels": 2, "elastic_pixels": 1}
+
+
+def random_maps(strengths, generator, **limits):
+    return augmentation.random_maps(strengths, **{**DEFAULT, **limits}, control_points=4, generator=generator)
 
 
 def shift(pixels: float) -> torch.Tensor:

@@ -3,7 +3,6 @@ import functools
 import gzip
 import hashlib
 import shutil
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,42 +12,26 @@ import torch
 from torchvision.datasets import MNIST
 
 from common.command_line import UserError
-<<<<<<< HEAD
-from mnist.dataset import MD5, DataMissing, Split, batches, choose_dataset, load_data, to_float
-=======
-from mnist.dataset import MD5, Split, batches, load_data, to_float
->>>>>>> tests-moved
+from mnist.dataset import DATASETS, MD5, DataMissing, choose_dataset, load_data, to_float
 from mnist.synthetic import SyntheticMNIST
 
 
 def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
     first, second = (load_data("synthetic", data_dir, validation_size=200) for _ in range(2))
     whole = SyntheticMNIST(data_dir, train=True)
-    assert torch.equal(torch.cat([first.train.images, first.validation.images]), whole.data)
-    assert torch.equal(torch.cat([first.train.labels, first.validation.labels]), whole.targets)
-    assert len(first.validation.labels) == 200
-    assert torch.equal(first.validation.images, second.validation.images)
-    assert len(first.test.labels) == 300
+    for train, validation, expected in zip(
+        first.train.tensors, first.validation.tensors, (whole.data, whole.targets), strict=True
+    ):
+        assert torch.equal(torch.cat([train, validation]), expected)
+    assert [len(split) for split in (first.train, first.validation, first.test)] == [800, 200, 300]
+    assert torch.equal(first.validation.tensors[0], second.validation.tensors[0])
 
 
 def test_real_mnist_has_55000_5000_and_10000_images(mnist_dir):
     data = load_data("mnist", mnist_dir)
-    assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [55_000, 5_000, 10_000]
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [55_000, 5_000, 10_000]
     assert data.checksums == MD5
-    assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-
-
-@pytest.mark.parametrize("count", [1, 7, 128, 130])
-def test_one_pass_yields_every_image_once_with_the_ragged_tail(count):
-    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 28, 28)
-    split = Split(images, torch.arange(count))
-    for order in (None, torch.randperm(count)):
-        pairs = list(batches(split, 64, order))
-        assert len(pairs) == -(-count // 64)
-        labels = torch.cat([labels for _, labels in pairs])
-        assert sorted(labels.tolist()) == list(range(count))
-        assert torch.equal(torch.cat([images for images, _ in pairs])[:, 0, 0].long(), labels)
-        assert order is None or torch.equal(labels, order)
+    assert data.test.tensors[1][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
 def test_to_float_scales_bytes_to_the_unit_interval():
@@ -104,12 +87,12 @@ def mnist_server(data_dir, tmp_path, monkeypatch):
 
 def test_mnist_is_downloaded_checked_and_unpacked(mnist_server, data, tmp_path):
     downloaded = load_data("mnist", tmp_path / "data", validation_size=200)
-    assert torch.equal(downloaded.train.images, data.train.images)
-    assert torch.equal(downloaded.test.labels, data.test.labels)
-    assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted([".lock", *MD5])
+    assert torch.equal(downloaded.train.tensors[0], data.train.tensors[0])
+    assert torch.equal(downloaded.test.tensors[1], data.test.tensors[1])
+    assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted(MD5)
 
     mnist_server.shutdown()  # and from now on it needs no server
-    assert torch.equal(load_data("mnist", tmp_path / "data", 200).test.images, data.test.images)
+    assert torch.equal(load_data("mnist", tmp_path / "data", 200).test.tensors[0], data.test.tensors[0])
 
 
 def test_archives_put_there_by_hand_are_unpacked_without_a_download(mnist_server, data_dir, data, tmp_path):
@@ -119,7 +102,7 @@ def test_archives_put_there_by_hand_are_unpacked_without_a_download(mnist_server
     for index, name in enumerate(MD5):  # one of them unpacked already, as browsers do
         content = (data_dir / "SyntheticMNIST" / "raw" / name).read_bytes()
         (raw / (f"{name}.gz" if index else name)).write_bytes(gzip.compress(content, 1) if index else content)
-    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.images, data.train.images)
+    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.tensors[0], data.train.tensors[0])
 
 
 def refuse(server):
@@ -158,30 +141,42 @@ def leave(server):
 
 
 @pytest.mark.parametrize("fault", [refuse, send_a_page, send_half, hang, hang_halfway, be_no_web_server, leave])
-<<<<<<< HEAD
 def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
-=======
-def test_failed_download_names_both_ways_on_and_leaves_no_data(mnist_server, tmp_path, monkeypatch, fault):
->>>>>>> tests-moved
     monkeypatch.setattr("mnist.dataset.MIRROR_TIMEOUT_SECONDS", 0.2)
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""
     raw = tmp_path / "data" / "MNIST" / "raw"
     with pytest.raises(DataMissing, match=rf"{reason}.*: put its four files \(train-images.* or .gz\) into {raw}$"):
         load_data("mnist", tmp_path / "data", validation_size=200)
-    assert socket.getdefaulttimeout() is None
-    assert [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()] == [".lock"]
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
 def test_auto_is_mnist_where_it_can_be_had_and_else_synthetic_with_the_reason(mnist_server, tmp_path, capsys):
     assert choose_dataset("auto", tmp_path / "online") == ("mnist", "")
     leave(mnist_server)
     assert choose_dataset("auto", tmp_path / "online") == ("mnist", "")
-    name, reason = choose_dataset("auto", tmp_path / "offline")
+    name, warning = choose_dataset("auto", tmp_path / "offline")
     assert name == "synthetic"
-    assert "can't download MNIST" in reason
+    assert "can't get the data set mnist" in warning
+    assert "put its four files" in warning
     assert choose_dataset("mnist", tmp_path / "offline") == ("mnist", "")  # which is what was asked for
     assert "is given up after 20 seconds" in capsys.readouterr().err
+
+
+def test_data_set_of_torchvision_with_mnists_files_is_one_more_line(mnist_server, tmp_path, monkeypatch):
+    class FashionMNIST(MNIST):
+        pass
+
+    monkeypatch.setitem(DATASETS, "fashion", FashionMNIST)
+    assert choose_dataset("fashion", tmp_path) == ("fashion", "")
+    data = load_data("fashion", tmp_path, validation_size=200)
+    assert data.describe()["name"] == "fashion"
+    assert data.describe()["images"] == {"train": 800, "validation": 200, "test": 300}
+
+
+def test_unknown_data_set_is_an_error_that_names_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match="--dataset cifar is unknown: choose one of auto, mnist, synthetic"):
+        choose_dataset("cifar", tmp_path)
 
 
 def test_damaged_mnist_is_never_replaced_by_another_data_set(mnist_server, tmp_path):
@@ -214,7 +209,7 @@ def test_archive_that_cannot_be_unpacked_is_named_and_does_not_stand_in_the_way_
     with pytest.raises(UserError, match=r"^t10k-images-idx3-ubyte.gz in .*: cut, no gzip file, .*; delete that"):
         choose_dataset("auto", tmp_path)
     MNIST.mirrors = mirrors
-    assert torch.equal(load_data("mnist", tmp_path, 200).test.images, data.test.images)
+    assert torch.equal(load_data("mnist", tmp_path, 200).test.tensors[0], data.test.tensors[0])
 
 
 def test_names_with_a_dot_are_recognised_and_are_to_be_renamed(mnist_server, data, tmp_path):
@@ -234,24 +229,10 @@ def test_files_of_another_data_set_are_called_that(mnist_server, tmp_path, monke
         choose_dataset("auto", tmp_path) and load_data("mnist", tmp_path, 200)
 
 
-def test_download_goes_on_after_one_that_was_killed(mnist_server, data, tmp_path):
-    raw = tmp_path / "data" / "MNIST" / "raw"
-    half = raw / "incoming-killed" / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half of it")
-    (raw / "t10k-labels-idx1-ubyte.tmp").write_bytes(b"half of it")
-    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.images, data.train.images)
-    assert not (raw / "incoming-killed").exists()
-
-
-def test_processes_that_want_the_data_at_once_download_it_once(mnist_server, data, tmp_path):
-    load_data("mnist", tmp_path / "one", 200)
-    requests_of_one = sorted(mnist_server.requests)
-    mnist_server.requests.clear()
-    with ThreadPoolExecutor() as pool:  # each takes the lock for itself, as a process does
-        loaded = list(pool.map(lambda _: load_data("mnist", tmp_path / "three", 200), range(3)))
-    assert all(torch.equal(each.train.images, data.train.images) for each in loaded)
-    assert sorted(mnist_server.requests) == requests_of_one
+def test_processes_that_want_the_data_at_once_all_get_it_whole(mnist_server, data, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        loaded = list(pool.map(lambda _: load_data("mnist", tmp_path, 200), range(3)))
+    assert all(torch.equal(each.train.tensors[0], data.train.tensors[0]) for each in loaded)
 
 
 @pytest.mark.parametrize("file", MD5)
@@ -270,12 +251,11 @@ def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, fil
     [
         ("train-images-idx3-ubyte", lambda content: content[:-1]),
         ("train-images-idx3-ubyte", lambda content: b""),
-        ("t10k-labels-idx1-ubyte", lambda content: content[:-1] + b"\x0a"),
         ("t10k-labels-idx1-ubyte", lambda content: content[:4] + b"\x00\x00\x00\x01" + content[-1:]),
         ("train-images-idx3-ubyte", lambda content: content[:4] + b"\xff\xff\xff\xff" + content[8:]),
         ("train-labels-idx1-ubyte", lambda content: b"<html>Please log in to this network</html>"),
     ],
-    ids=["truncated", "empty", "label 10", "one label", "four billion images", "a page"],
+    ids=["truncated", "empty", "one label", "four billion images", "a page"],
 )
 def test_files_that_are_not_in_the_format_are_refused(data_dir, tmp_path, file, change):
     shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)

@@ -5,10 +5,10 @@ from mnist.synthetic import FONTS, draw_digits, draw_glyph
 
 def test_images_have_the_form_of_mnist(data):
     assert data.name == "synthetic"
-    assert data.train.images.dtype == torch.uint8
-    assert data.train.images.shape == (800, 28, 28)
-    assert sorted(data.train.labels.unique().tolist()) == list(range(10))
-    mean = data.train.images.float().mean().item() / 255
+    assert data.train.tensors[0].dtype == torch.uint8
+    assert data.train.tensors[0].shape == (800, 28, 28)
+    assert sorted(data.train.tensors[1].unique().tolist()) == list(range(10))
+    mean = data.train.tensors[0].float().mean().item() / 255
     assert 0.05 < mean < 0.25  # light ink on black, about as much as MNIST's 0.13
 
 

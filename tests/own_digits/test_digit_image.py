@@ -190,7 +190,7 @@ def mnist_test(mnist_dir):
 
 
 def test_images_of_mnist_stay_as_they_are(mnist_test, exhaustive):
-    for pixels in mnist_test.images.numpy()[:: 10 if exhaustive else 50]:
+    for pixels in mnist_test.tensors[0].numpy()[:: 10 if exhaustive else 50]:
         for same in (pixels, 255 - pixels):
             assert np.array_equal(digit_image(Image.fromarray(same).convert("RGB")), pixels)
 
@@ -207,7 +207,7 @@ def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(
     chosen = slice(0, None, 100 if exhaustive else 500)
     random = np.random.default_rng(0)
     images = []
-    for pixels in mnist_test.images.numpy()[chosen]:
+    for pixels in mnist_test.tensors[0].numpy()[chosen]:
         picture = Image.new("L", (canvas, canvas))
         place = random.integers(canvas - size + 1, size=2)
         picture.paste(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC), tuple(place.tolist()))
@@ -215,12 +215,12 @@ def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(
         images.append(digit_image(read_picture(png((values if polarity == "light" else 255 - values) / 255))))
     with torch.inference_mode():
         answers = reference(to_float(torch.from_numpy(np.stack(images)))).argmax(dim=1)
-    wrong = (answers != mnist_test.labels[chosen]).sum()
+    wrong = (answers != mnist_test.tensors[1][chosen]).sum()
     assert wrong <= len(answers) * (1 - evaluate(reference, mnist_test).accuracy) + 1
 
 
 def test_slanted_black_ones_on_white_are_read(reference, mnist_dir):
-    images = load_data("mnist", mnist_dir, 5000).validation.images.squeeze(1).numpy()
+    images = load_data("mnist", mnist_dir, 5000).validation.tensors[0].numpy()
     for index in (719, 939, 1728, 3763):
         ink = scatter(images[index], np.random.default_rng(index))
         assert read_digit(reference, png(1 - ink)).digits[0] == 1

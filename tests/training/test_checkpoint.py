@@ -65,12 +65,12 @@ def test_model_of_a_plain_state_dict_has_its_weights(tmp_path):
     assert loaded == {}
 
 
-def refused(path, reason="is not a checkpoint, or damaged") -> bool:
-    """Return whether the file is refused in one line with that reason; any other error fails the test."""
+def refused(path) -> bool:
+    """Return whether the file is refused in one line; any other error fails the test."""
     try:
         load(path)
     except UserError as error:
-        assert reason in str(error)
+        assert str(path) in str(error)
         assert "\n" not in str(error)
         return True
     return False
@@ -203,6 +203,7 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
 
 def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown_one_is_an_error(checkpoint, tmp_path):
     del checkpoint["config"]["label_smoothing"]
+    (tmp_path / "best.pt").touch()
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
     assert find_run(tmp_path, {})[1] == asdict(TrainConfig())
     checkpoint["config"]["momentum"] = 0.9

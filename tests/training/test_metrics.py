@@ -1,8 +1,6 @@
 import contextlib
-import math
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 from conftest import REPOSITORY
@@ -13,7 +11,6 @@ from training.metrics import (
     EpochMetrics,
     best_epoch,
     epoch_row,
-    metrics_from,
     read_metrics,
     table_heading,
     write_metrics,
@@ -28,13 +25,6 @@ HISTORY = [
 def test_metrics_come_back_from_the_file_bit_for_bit(tmp_path):
     write_metrics(tmp_path / "metrics.csv", HISTORY)
     assert read_metrics(tmp_path / "metrics.csv") == HISTORY
-
-
-def test_record_of_a_checkpoint_comes_back_bit_for_bit_or_is_refused():
-    assert [metrics_from(asdict(epoch)) for epoch in HISTORY] == HISTORY
-    for wrong in ({"test_loss": "0.15"}, {"test_loss": math.inf}, {"epoch": True}, {"accuracy": 0.5}):
-        with pytest.raises(ValueError):
-            metrics_from({**asdict(HISTORY[0]), **wrong})
 
 
 def test_columns_are_those_of_the_design(tmp_path):
@@ -80,7 +70,6 @@ GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
         ",".join(COLUMNS) + "\n" + GOOD_ROW[:20] + "\n",
         ",".join(COLUMNS) + "\n" + GOOD_ROW + ",7\n",
         ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "good") + "\n",
-        ",".join(COLUMNS) + "\n" + GOOD_ROW.replace("0.85", "nan") + "\n",
         ",".join(COLUMNS) + "\n" + "2" + GOOD_ROW[1:] + "\n",
         ",".join(reversed(COLUMNS)) + "\n" + GOOD_ROW + "\n",
         "\x00\xff",
@@ -92,7 +81,6 @@ GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
         "torn",
         "a cell too many",
         "a word",
-        "nan",
         "no epoch 1",
         "other order",
         "binary",
@@ -100,7 +88,7 @@ GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
 )
 def test_what_is_no_metrics_csv_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match=r"metrics.csv is no metrics.csv of train.py, or damaged"):
+    with pytest.raises(UserError, match=r"metrics.csv is not a metrics.csv of train.py, or damaged"):
         read_metrics(tmp_path / "metrics.csv")
 
 
