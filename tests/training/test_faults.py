@@ -119,7 +119,10 @@ def test_signals_one_after_the_other_give_no_traceback(processes, flags, folder,
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "plot_results.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["train.py", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("evaluate.py", "plot_results.py"))],
+)
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_signal_during_the_imports_ends_a_script_in_one_line(tmp_path, script, number, word):
     command = [sys.executable, "-X", "importtime", str(REPOSITORY / script), "run"]
