@@ -24,7 +24,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(params=["light", pytest.param("dark", marks=pytest.mark.exhaustive), "phone"])
+@pytest.fixture(params=["light", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("dark", "phone"))])
 def page(request, chromium, server):
     """The demo's page, empty; it must have asked for nothing but its own two routes, without errors."""
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
@@ -78,7 +78,7 @@ def bars(page) -> list[float]:
     )
 
 
-@pytest.mark.parametrize("pen", ["Thin", "Thick"])
+@pytest.mark.parametrize("pen", ["Thin", pytest.param("Thick", marks=pytest.mark.exhaustive)])
 def test_digits_drawn_with_the_mouse_are_read(page, digits, pen):
     page.get_by_label(pen).check()
     for digit in digits:
