@@ -29,7 +29,7 @@ from benchmarks.markdown import table  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from mnist.dataset import Split, load_data  # noqa: E402
-from own_digits.reader import REFERENCE, read_digit  # noqa: E402
+from own_digits.reader import REFERENCE_WEIGHTS, read_digit  # noqa: E402
 from training.checkpoint import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
@@ -171,7 +171,7 @@ def images_of(split: str, data_dir: Path) -> Split:
 @cache
 def model():
     torch.set_num_threads(1)
-    return load_weights(REFERENCE)
+    return load_weights(REFERENCE_WEIGHTS)
 
 
 def count_right(job: tuple[str, str, bool, range], split: str, data_dir: Path) -> int:

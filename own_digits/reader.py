@@ -1,4 +1,4 @@
-"""What the network reads in a picture's file, and with which weights."""
+"""Read the digit in a picture file: which weights are used, and what the network answers."""
 
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -12,8 +12,8 @@ from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
 from training.checkpoint import load_checkpoint, load_model, load_weights
 
-OWN = Path("checkpoints/best.pt")
-REFERENCE = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
+OWN_CHECKPOINT = Path("checkpoints/best.pt")
+REFERENCE_WEIGHTS = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
 
 
 class Answer(NamedTuple):
@@ -25,10 +25,11 @@ class Answer(NamedTuple):
 
     @property
     def digits(self) -> list[int]:
-        """The ten digits, the likeliest first."""
+        """The ten digits, from the most to the least probable."""
         return sorted(range(10), key=lambda digit: -self.probabilities[digit])
 
     def summary(self) -> dict:
+        """Return the answer as it is written in JSON."""
         digit, runner_up, *_ = self.digits
         return {
             "digit": digit,
@@ -39,21 +40,23 @@ class Answer(NamedTuple):
 
 
 def choose_model(checkpoint: Path | None) -> tuple[DigitCNN, str]:
-    """Return the network that answers, and what its weights are: the checkpoint's, or of a reference run if None.
+    """Return the network with the weights of a checkpoint, and a description of them.
 
-    Your own training's checkpoints/best.pt goes before the reference run. Raises UserError.
+    Without a checkpoint, they are those of the user's own training if there is one, else those of a reference run.
+    Raises UserError when the file can't be used.
     """
-    if checkpoint is None and not OWN.exists():
-        return load_weights(REFERENCE), f"of a reference run (results/default), since there is no {OWN}"
-    content = load_checkpoint(checkpoint or OWN)
-    name = f"{checkpoint or OWN} (epoch {content['epoch']}, {content['dataset']['name']})"
-    return load_model(content, torch.device("cpu")), name
+    if checkpoint is None and not OWN_CHECKPOINT.exists():
+        return load_weights(REFERENCE_WEIGHTS), f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
+    path = checkpoint or OWN_CHECKPOINT
+    content = load_checkpoint(path)
+    description = f"{path} (epoch {content['epoch']}, {content['dataset']['name']})"
+    return load_model(content, torch.device("cpu")), description
 
 
 def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
-    """Return what the network reads in a picture's file. Raises UserError when that is no picture, or an empty one."""
+    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it."""
     picture = read_picture(file)
     image = digit_image(picture)
     with torch.inference_mode():
-        probabilities = model.probabilities(torch.from_numpy(image)[None, None] / 255)  # (1, 1, 28, 28)
+        probabilities = model.probabilities(torch.from_numpy(image)[None, None] / 255)  # (1, 1, 28, 28) -> (1, 10)
     return Answer(picture, image, probabilities[0].tolist())

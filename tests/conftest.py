@@ -8,7 +8,7 @@ import torch
 
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
-from own_digits.reader import REFERENCE
+from own_digits.reader import REFERENCE_WEIGHTS
 from training.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -60,7 +60,7 @@ def processes():
 @pytest.fixture(scope="session")
 def reference():
     """The network with the weights in the repository."""
-    return load_weights(REFERENCE)
+    return load_weights(REFERENCE_WEIGHTS)
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_dot_is_no_digit_which_is_said_when_the_stroke_has_ended(page):
     page.wait_for_function("() => !isAsking")
     assert page.text_content("#problem") == ""
     page.mouse.up()
-    page.wait_for_function("() => get('problem').textContent === 'there is no digit on the picture'")
+    page.wait_for_function("() => get('problem').textContent === 'there is no digit in the picture'")
     draw_with_mouse(page, 3)
     expect_answer(page, 3)
     assert page.text_content("#problem") == ""

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -6,19 +8,19 @@ from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.reader import REFERENCE
-from training.checkpoint import load_weights, serialize
+from own_digits.reader import REFERENCE_WEIGHTS, choose_model
+from training.checkpoint import load_checkpoint, load_weights, serialize
 from training.metrics import best_epoch, read_metrics
 
 
 def test_reference_weights_are_tensors_only_and_small():
-    state = torch.load(REFERENCE, weights_only=True)
+    state = torch.load(REFERENCE_WEIGHTS, weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in state.values())
-    assert REFERENCE.stat().st_size < 200_000
+    assert REFERENCE_WEIGHTS.stat().st_size < 200_000
 
 
 def test_reference_weights_give_the_accuracy_of_their_run(mnist_dir):
-    evaluation = evaluate(load_weights(REFERENCE), load_data("mnist", mnist_dir, 5000).test)
+    evaluation = evaluate(load_weights(REFERENCE_WEIGHTS), load_data("mnist", mnist_dir, 5000).test)
     best = best_epoch(read_metrics(REPOSITORY / "results" / "default" / "seed-0" / "metrics.csv"))
     assert evaluation.accuracy == best.test_accuracy
     assert evaluation.loss == pytest.approx(best.test_loss, rel=1e-6)
@@ -35,10 +37,26 @@ def test_weights_of_something_else_are_refused(tmp_path, content):
 def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data_dir, tmp_path, capsys):
     import evaluate as script
     import train
-    from training.checkpoint import load_checkpoint
 
     train.main([*small_run, "--epochs", "1"])
     best, weights = tmp_path / "run" / "best.pt", tmp_path / "weights.pt"
     assert script.main([str(best), "--data-dir", str(data_dir), "--weights", str(weights)]) == 0
     ours, theirs = load_weights(weights).state_dict(), load_checkpoint(best)["averaged_model"]
     assert all(torch.equal(ours[name], theirs[name]) for name in DigitCNN().state_dict())
+
+
+def test_own_checkpoint_answers_when_there_is_one(small_run, tmp_path, monkeypatch):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    assert choose_model(None)[1] == "a reference run (results/default), as there is no checkpoints/best.pt"
+    assert train.main([*small_run, "--epochs", "1", "--output-dir", "checkpoints"]) == 0
+    model, description = choose_model(None)
+    assert description == "checkpoints/best.pt (epoch 1, synthetic)"
+    averaged = load_checkpoint(Path("checkpoints/best.pt"))["averaged_model"]
+    assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
+    Path("checkpoints/best.pt").rename("other.pt")
+    assert choose_model(Path("other.pt"))[1] == "other.pt (epoch 1, synthetic)"
+    Path("checkpoints/best.pt").write_text("damaged")
+    with pytest.raises(UserError, match="checkpoints/best.pt is no checkpoint"):
+        choose_model(None)
