@@ -4,13 +4,10 @@ python predict.py photo.jpg drawing.png
 """
 
 import json
-import sys
 from pathlib import Path
 
 from common.command_line import Parser, UserError, command, print_error
 from own_digits.reader import OWN_CHECKPOINT, choose_model, read_digit
-
-THUMBNAIL_SIZE = 400  # pixels on the longer side of a picture in the preview
 
 
 @command
@@ -22,39 +19,33 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)
     if args.preview:
-        from own_digits.preview import (
-            check_can_write_preview,
-            draw_answers,
-        )  # only here: matplotlib takes half a second
+        from own_digits import preview  # only here: matplotlib takes half a second
 
-        check_can_write_preview(args.preview)
+        preview.check_can_write_preview(args.preview)
     model, weights = choose_model(args.checkpoint)
 
     # A file's name may have line breaks and other control characters.
     names = ["".join(char if char.isprintable() else "\ufffd" for char in str(path)) for path in args.images]
     width = max(len(name) for name in ["file", *names])
     if not args.json:
-        print(f"weights: {weights}\n\n{'file':{width}}  digit  probability  runner-up")
+        print(f"weights: {weights}\n\n{'file':{width}}  digit  probability  runner-up", flush=True)
     answers = []
     for path, name in zip(args.images, names, strict=True):
         try:
             answer = read_digit(model, path)
         except UserError as error:
-            sys.stdout.flush()  # keeps the order of lines when both streams go to one file
             print_error("predict.py", f"{name}: {error}")
             continue
         if args.json:
-            print(json.dumps({"file": str(path), "weights": weights, **answer.summary()}))
+            print(json.dumps({"file": str(path), "weights": weights, **answer.summary()}), flush=True)
         else:
-            (digit, runner_up, *_), probabilities = answer.digits, answer.probabilities
-            row = (
-                f"{name:{width}}  {digit:5}  {probabilities[digit]:11.2%}  {runner_up} {probabilities[runner_up]:7.2%}"
-            )
-            print(row)
-        answer.picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))  # memory stays small with many pictures
+            digit, runner_up, *_ = answer.digits
+            probability, second = answer.probabilities[digit], answer.probabilities[runner_up]
+            print(f"{name:{width}}  {digit:5}  {probability:11.2%}  {runner_up} {second:7.2%}", flush=True)
+        answer.picture.thumbnail((400, 400))  # enough for the preview, and memory stays small with many pictures
         answers.append((name, answer))
     if args.preview and answers:
-        draw_answers(args.preview, answers, f"Weights: {weights}")
+        preview.draw_answers(args.preview, answers, f"Weights: {weights}")
     return 0 if len(answers) == len(names) else 2
 
 

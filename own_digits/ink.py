@@ -1,8 +1,8 @@
 """Find the ink of a digit on its paper, whichever of the two is darker.
 
-The paper is what remains when a grey closing removes all dark strokes (of light strokes: in the inverted picture), and
-the ink is the difference from it. This top-hat transform copes with uneven light and with shadows (P. Soille,
-"Morphological Image Analysis", 2nd edition, section 4.5).
+The paper is the picture after a grey closing, which removes dark strokes (or light ones, of the inverted picture). The
+ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
+Analysis", 2nd edition, section 4.5).
 """
 
 from typing import NamedTuple
@@ -82,17 +82,13 @@ def find_components(ink: np.ndarray) -> Components:
 
 def is_ruling(components: Components, index: int) -> bool:
     """Return whether a component is one of the lines of ruled paper, or the grid of squared paper."""
-    if components.borders[index] < 2:
-        return False
     _, cells = ndimage.label(components.labels != index + 1)
-    return components.weights[index] < 0.5 * components.weights.sum() or cells > 12
+    is_one_of_many = components.weights[index] < 0.5 * components.weights.sum()
+    return components.borders[index] >= 2 and (is_one_of_many or cells > 12)
 
 
 def add_neighbours(components: Components, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which components, (N,) bool, are a digit that is drawn in several parts, and its bounding box, (4,).
-
-    They are the component with this index and, step by step, those that are close to the ones selected so far.
-    """
+    """Return which components, (N,) bool, form a digit with the one of this index, and their bounding box, (4,)."""
     weights, boxes, borders = components.weights, components.boxes, components.borders
     selected, box = np.arange(len(weights)) == index, boxes[index]
     candidates = (weights > 0.03 * weights[index]) & (borders <= borders[index])
@@ -131,7 +127,7 @@ def score_polarity(channel: np.ndarray, is_dark: bool) -> tuple[float, bool, int
     The closing, in pixels, is wider than the strokes. Their width is estimated in a smaller copy, from the smallest
     closing that brings out half of the pixels with a strong contrast.
     """
-    border_values = borders_of(channel)
+    low, high = np.percentile(borders_of(channel), [20, 80])
     channel = channel if is_dark else 1 - channel
     factor = min(max(1, round(max(channel.shape) / COARSE_SIZE)), min(channel.shape))
     coarse = ndimage.minimum_filter(channel, factor, mode="nearest")[factor // 2 :: factor, factor // 2 :: factor]
@@ -148,17 +144,13 @@ def score_polarity(channel: np.ndarray, is_dark: bool) -> tuple[float, bool, int
             break
     # The paper around the strokes should be as bright as the borders, and the strokes should stay clear of them.
     paper_level = paper[mask].mean() if is_dark else 1 - paper[mask].mean()
-    low, high = np.percentile(border_values, [20, 80])
     at_borders = 1 - mask[1:-1, 1:-1].sum() / mask.sum()
     score = ink[mask].mean() - 2 * max(low - paper_level, paper_level - high, 0) - 3 * at_borders
     return score, is_dark, factor * min(2 * size + 1, sizes[-1])
 
 
 def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much darker a channel, (H, W), is than its paper, and the paper: the closing of the channel.
-
-    For dark ink, the first is relative to the brightness of the paper.
-    """
+    """Return how much darker a channel, (H, W), is than the paper (dark ink: as a fraction of it), and the paper."""
     paper = ndimage.grey_closing(channel, closing_size, mode="nearest")
     return (paper - channel) / (np.maximum(paper, 0.1) if is_dark else 1), paper
 

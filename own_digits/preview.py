@@ -39,8 +39,7 @@ def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, max_
         for axes in (left, middle):
             axes.set(xticks=[], yticks=[])
         digit = answer.digits[0]
-        colours = ["tab:blue" if number == digit else "0.7" for number in range(10)]
-        right.bar(range(10), answer.probabilities, color=colours)
+        right.bar(range(10), answer.probabilities, color=["tab:blue" if i == digit else "0.7" for i in range(10)])
         right.set(xticks=range(10), ylim=(0, 1))
         right.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=8)
         right.spines[["top", "right"]].set_visible(False)

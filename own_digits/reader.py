@@ -31,26 +31,21 @@ class Answer(NamedTuple):
     def summary(self) -> dict:
         """Return the answer as it is written in JSON."""
         digit, runner_up, *_ = self.digits
-        return {
-            "digit": digit,
-            "probability": self.probabilities[digit],
-            "runner_up": runner_up,
-            "probabilities": self.probabilities,
-        }
+        best = {"digit": digit, "probability": self.probabilities[digit], "runner_up": runner_up}
+        return {**best, "probabilities": self.probabilities}
 
 
 def choose_model(checkpoint: Path | None) -> tuple[DigitCNN, str]:
     """Return the network with the weights of a checkpoint, and a description of them.
 
-    Without a checkpoint, they are those of the user's own training if there is one, else those of a reference run.
-    Raises UserError when the file can't be used.
+    None stands for the user's own checkpoint if there is one, else for a reference run. Raises UserError.
     """
     if checkpoint is None and not OWN_CHECKPOINT.exists():
         return load_weights(REFERENCE_WEIGHTS), f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
     path = checkpoint or OWN_CHECKPOINT
     content = load_checkpoint(path)
-    description = f"{path} (epoch {content['epoch']}, {content['dataset']['name']})"
-    return load_model(content, torch.device("cpu")), description
+    model = load_model(content, torch.device("cpu"))
+    return model, f"{path} (epoch {content['epoch']}, {content['dataset']['name']})"
 
 
 def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:

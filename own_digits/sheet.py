@@ -50,9 +50,9 @@ def find_sheet(grey: np.ndarray) -> np.ndarray | None:
     A sheet is a quadrilateral of one tone with sharp edges. Regions with a corner of the picture are left out, because
     they may be the lit part of a larger sheet, and so are dark regions at its borders, because they may be shadows.
     """
-    threshold = otsu_threshold(grey)
-    # A sheet half in shadow has two tones, and the table a third: the darker and the lighter half are split again.
-    thresholds = [threshold, otsu_threshold(grey[grey <= threshold]), otsu_threshold(grey[grey > threshold])]
+    middle = otsu_threshold(grey)
+    # A sheet half in shadow has two tones, and the table has a third, so both halves of the tones are split again.
+    thresholds = [middle, otsu_threshold(grey[grey <= middle]), otsu_threshold(grey[grey > middle])]
     sheets = []
     for is_light, threshold in product((True, False), thresholds):
         mask = (grey > threshold) == is_light
@@ -68,8 +68,7 @@ def find_sheet(grey: np.ndarray) -> np.ndarray | None:
                 sheets.append(sheet)
     if not sheets:
         return None
-    frame_width = max(2, max(grey.shape) // 70)  # pixels
-    return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=frame_width)
+    return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=max(2, max(grey.shape) // 70))  # without a frame
 
 
 def has_sharp_edges(grey: np.ndarray, sheet: np.ndarray) -> bool:

@@ -101,7 +101,7 @@ def test_preview_of_large_pictures_holds_small_ones(folder, monkeypatch):
     Image.new("RGB", (1500, 900), "white").save("large.png")
     Image.open("seven.png").resize((1500, 1500)).save("large.png")
     assert predict.main(["large.png", "--preview", "preview.png"]) == 0
-    assert max(drawn[0][1].picture.size) == predict.THUMBNAIL_SIZE
+    assert max(drawn[0][1].picture.size) == 400
 
 
 def test_preview_is_drawn_again_but_never_over_a_picture_of_the_users(folder, capsys):
