@@ -1,10 +1,10 @@
-"""Measure how well predict.py reads pictures: MNIST's images as files, handwriting drawn again with pens, photos.
+"""Measure how well predict.py reads pictures: MNIST's images as files, their digits redrawn with pens, and photos.
 
     python benchmarks/pictures.py [--data-dir data] [--output results/pictures.md]
 
-Everything starts from the test images. Their handwriting is drawn again as the middle line of each digit's strokes (the
-skeleton: T. Y. Zhang and C. Y. Suen, Communications of the ACM 27(3), 1984), retraced with a round pen. The reference
-weights answer. Wants requirements-benchmarks.txt. Takes about a quarter of an hour on two CPU cores.
+All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
+C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those of the reference
+run. Needs requirements-benchmarks.txt; takes about a quarter of an hour on two CPU cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.markdown import table  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from mnist.dataset import Split, load_data  # noqa: E402
-from own_digits.reader import REFERENCE, read_digit  # noqa: E402
+from own_digits.reader import REFERENCE_WEIGHTS, read_digit  # noqa: E402
 from training.checkpoint import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
@@ -41,7 +41,7 @@ def enlarge(image: np.ndarray, random: Generator, size: int) -> np.ndarray:
 
 
 def scatter(image: np.ndarray, random: Generator) -> np.ndarray:
-    """Return ink, up to (1000, 1000): the image at 28 to 800 pixels, anywhere on a larger canvas of any shape."""
+    """Return ink, up to (1000, 1000): the image at a random size, 28 to 800 pixels, and place on a random canvas."""
     size = random.integers(28, 801)
     height, width = random.integers(size + 1, 1001, 2)
     ink = np.zeros((height, width))
@@ -53,11 +53,11 @@ def scatter(image: np.ndarray, random: Generator) -> np.ndarray:
 def redraw(
     image: np.ndarray, random: Generator, height: int, pen: int, canvas: int = CANVAS, margin=None
 ) -> np.ndarray:
-    """Return ink, (canvas, canvas): the digit of such a height, drawn with such a pen, all in pixels.
+    """Return ink, (canvas, canvas): the digit redrawn with this height and width of the pen, all in pixels.
 
-    It lies in the middle, or, given a margin, anywhere at least so far from the edges.
+    It is in the middle, or, given a margin, at a random place at least that far from the borders.
     """
-    from skimage.morphology import skeletonize  # for nothing else
+    from skimage.morphology import skeletonize  # only this function needs scikit-image
 
     picture = Image.fromarray(image)
     picture = picture.crop(picture.getbbox())
@@ -76,7 +76,8 @@ def photograph(
 ) -> np.ndarray:
     """Return a photo, (H, W), of ink on paper.
 
-    light(x, y) falls on it, with x and y from 0 to 1; lines or squares are printed that dark; the pen is that bright.
+    light(x, y), with x and y from 0 to 1, is the brightness of the light; lines and squares say how much darker than
+    the paper its printed lines are (0 for none); pen is the brightness of the ink; noise is a standard deviation.
     """
     y, x = np.mgrid[: len(ink), : len(ink)]
     is_row, is_column = (y + x // 20) % 45 < 3, (x - y // 20) % 45 < 3  # a little tilted
@@ -89,7 +90,7 @@ def photograph(
 
 
 def with_table_and_thumb(ink: np.ndarray) -> np.ndarray:
-    """Return a photo, (400, 400), that a table and a thumb reach into."""
+    """Return a photo, (400, 400), with a table and a thumb at the borders."""
     photo = photograph(ink, noise=0.02)
     photo[:, :60] = 0.25
     photo[340:, 150:250] = 0.4
@@ -97,7 +98,7 @@ def with_table_and_thumb(ink: np.ndarray) -> np.ndarray:
 
 
 def on_table(ink: np.ndarray, table: float, light: Callable | None = None, **options) -> np.ndarray:
-    """Return a photo, (400, 400), of a sheet, seen at a slant, on a table that has such a part of its brightness."""
+    """Return a photo, (400, 400), of a sheet on a table, taken at an angle. table is the brightness of the table."""
     is_table = Image.new("1", ink.shape, 1)
     ImageDraw.Draw(is_table).polygon([(40, 35), (350, 15), (390, 370), (10, 385)], fill=0)
     wood = table * photograph(np.zeros_like(ink), light, noise=0.05)
@@ -105,14 +106,14 @@ def on_table(ink: np.ndarray, table: float, light: Callable | None = None, **opt
 
 
 def in_frame(ink: np.ndarray) -> np.ndarray:
-    """Return a picture, (400, 400), of ink in a field that a line surrounds."""
+    """Return a picture, (400, 400), of ink in a field with a frame."""
     field = 1 - ink
     ImageDraw.Draw(frame := Image.new("1", ink.shape)).rectangle((30, 25, 370, 365), outline=1, width=3)
     return np.where(frame, 0.2, field)
 
 
 def half_dark(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The light of a sharp shadow."""
+    """Return the light at (x, y) when a sharp shadow lies on the left."""
     return np.where(x + 0.3 * y > 0.6, 1, 0.5)
 
 
@@ -127,7 +128,7 @@ DRAWINGS = {
     "pen of 25, height 370": partial(redraw, height=370, pen=25),
     "pen of 5, height 120, anywhere on 1600 x 1600": partial(redraw, height=120, pen=5, canvas=1600, margin=1),
 }
-PAPER = partial(redraw, height=180, pen=12, margin=65)  # out of reach of the thumb
+PAPER = partial(redraw, height=180, pen=12, margin=65)  # clear of the thumb
 PHOTOS = {
     "blank paper": photograph,
     "uneven light": partial(photograph, light=lambda x, y: 0.4 + 0.6 * x),
@@ -149,17 +150,17 @@ PHOTOS = {
 
 
 def ink_of(group: str, name: str, image: np.ndarray, index: int) -> np.ndarray:
-    """Return what a kind of picture makes of an image, (28, 28) uint8: how dark each pixel is, (H, W) in [0, 1]."""
+    """Return a picture of this group and kind, made from an image, (28, 28) uint8: darkness, (H, W) in [0, 1]."""
     random = np.random.default_rng(index)
     if group == "photos":
         return 1 - PHOTOS[name](PAPER(image, random)).clip(0, 1)
     return (IMAGES if group == "images" else DRAWINGS)[name](image, random)
 
 
-def picture_file(ink: np.ndarray, is_dark: bool, kind: str) -> io.BytesIO:
-    """Return a picture's file, of a kind of Pillow's, with the ink dark on light, or light on dark."""
+def picture_file(ink: np.ndarray, is_dark: bool, file_format: str) -> io.BytesIO:
+    """Return a picture file in a format of Pillow's, with the ink dark on light or light on dark."""
     file = io.BytesIO()
-    Image.fromarray(np.round(255 * (1 - ink if is_dark else ink)).astype(np.uint8)).save(file, kind)
+    Image.fromarray(np.round(255 * (1 - ink if is_dark else ink)).astype(np.uint8)).save(file, file_format)
     return file
 
 
@@ -171,26 +172,26 @@ def images_of(split: str, data_dir: Path) -> Split:
 @cache
 def model():
     torch.set_num_threads(1)
-    return load_weights(REFERENCE)
+    return load_weights(REFERENCE_WEIGHTS)
 
 
-def count_right(job: tuple[str, str, bool, range], split: str, data_dir: Path) -> int:
-    """Return how many of some pictures are read right."""
+def count_correct(job: tuple[str, str, bool, range], split: str, data_dir: Path) -> int:
+    """Return how many of the pictures of a job are read correctly."""
     group, name, is_dark, indices = job
-    images, right = images_of(split, data_dir), 0
+    images, correct = images_of(split, data_dir), 0
     for index in indices:
         ink = ink_of(group, name, images.images[index].squeeze().numpy(), index)
         try:
             answer = read_digit(model(), picture_file(ink, is_dark, "jpeg" if group == "photos" else "png"))
         except UserError:
-            continue  # none is empty
-        right += answer.digits[0] == images.labels[index]
-    return right
+            continue  # an error counts as a misread digit
+        correct += answer.digits[0] == images.labels[index]
+    return correct
 
 
 def measure(group: str, kinds: dict, count: int, pool: ProcessPoolExecutor, split: str, data_dir: Path) -> list:
-    """Return a row of percentages for each kind of picture: dark on light, and light on dark but for photos."""
-    work, rows = partial(count_right, split=split, data_dir=data_dir), []
+    """Return a row of accuracies for each kind of picture: dark on light and, except for photos, light on dark."""
+    work, rows = partial(count_correct, split=split, data_dir=data_dir), []
     for name in kinds:
         row = [name]
         for is_dark in (True, False)[: 1 if group == "photos" else 2]:
@@ -203,11 +204,15 @@ def measure(group: str, kinds: dict, count: int, pool: ProcessPoolExecutor, spli
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
-    parser.add_argument("--output", type=Path, help="write the tables there too")
+    parser.add_argument(
+        "--data-dir", type=Path, default=REPOSITORY / "data", help="the folder with MNIST (default: data)"
+    )
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="whose images (default: test)")
-    parser.add_argument("--images", type=int, default=5_000, help="so many, as they are (default: 5,000)")
-    parser.add_argument("--drawings", type=int, default=300, help="so many, drawn again (default: 300)")
+    parser.add_argument(
+        "--images", type=int, default=5_000, help="how many images are saved as they are (default: 5,000)"
+    )
+    parser.add_argument("--drawings", type=int, default=300, help="how many are redrawn (default: 300)")
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
     images, drawings = (min(count, len(split.labels)) for count in (args.images, args.drawings))

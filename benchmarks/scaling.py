@@ -24,19 +24,19 @@ from torch import Tensor  # noqa: E402
 from torch.distributed import GradBucket  # noqa: E402
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook  # noqa: E402
 from torch.futures import Future  # noqa: E402
+from torch.utils.data import TensorDataset  # noqa: E402
 
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.speed import describe_machine, describe_versions  # noqa: E402
-from mnist.dataset import Split, load_data  # noqa: E402
+from mnist.dataset import load_data  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.device import keep_freed_memory  # noqa: E402
-from training.distributed import process_group, rank  # noqa: E402
+from training.distributed import process_group, rank, world_size  # noqa: E402
 
 GRADIENT_BYTES = 4 * 30_840  # of a step
 BATCHES = [128, 1024]  # global
 LAYOUTS = [(1, 1), (1, 2), (2, 1), (4, 1)]  # processes, threads of each
-SHARES = [4, 8, 16, 32, 64, 128, 256, 512, 1024]  # batches of one process, for the model
+SHARDS = [4, 8, 16, 32, 64, 128, 256, 512, 1024]  # batches of one process, for the model
 STEPS = 150  # in a measurement, at most
 PROCESSES_ON_PAPER = [1, 2, 4, 8, 16, 32, 64, 128]
 EXPLANATION = """\
@@ -49,26 +49,25 @@ and {gigabits:.0f} Gbit/s, as on an ordinary Ethernet, {most}:"""
 
 def measure_here(batch_sizes: list[int], data_dir: str) -> None:
     """As one of the processes that torchrun started: time steps of each batch size; the first process prints them."""
-    keep_freed_memory()
     device = torch.device("cpu")
     with process_group(device):
         split = load_data("mnist", Path(data_dir)).train
         for batch_size in batch_sizes:
             config, waits = TrainConfig(batch_size=batch_size), []
             training = train.build_training(config, device)
-            if hasattr(training.replica, "register_comm_hook"):
-                training.replica.register_comm_hook(waits, timed_allreduce)
+            if world_size() > 1:
+                training.parallel_model.register_comm_hook(waits, timed_allreduce)
             train.train_one_epoch(training, first(split, 10 * batch_size), config, 1)  # as a start
             waits.clear()
             part = first(split, STEPS * batch_size)
             started = time.perf_counter()
             train.train_one_epoch(training, part, config, 1)
             seconds = time.perf_counter() - started
-            steps = -(-len(part.labels) // batch_size)
+            steps = -(-len(part) // batch_size)
             if rank() == 0:
                 print(json.dumps({
                     "batch_size": batch_size,
-                    "images_per_second": len(part.labels) / seconds,
+                    "images_per_second": len(part) / seconds,
                     "milliseconds": 1000 * seconds / steps,
                     "allreduce_milliseconds": 1000 * sum(waits) / steps,
                 }), flush=True)  # fmt: skip
@@ -83,8 +82,8 @@ def timed_allreduce(waits: list[float], bucket: GradBucket) -> Future[Tensor]:
     return future
 
 
-def first(split: Split, count: int) -> Split:
-    return Split(split.images[:count], split.labels[:count])
+def first(dataset: TensorDataset, count: int) -> TensorDataset:
+    return TensorDataset(*dataset[:count])
 
 
 def measure(processes: int, threads: int, batch_sizes: list[int], data_dir: str) -> dict[int, dict]:
@@ -134,7 +133,7 @@ def fit(milliseconds: dict[int, float]) -> tuple[float, float]:
 
 
 def step_milliseconds(processes: int, batch_size: int, a: float, b: float, latency_us: float, gigabits: float) -> float:
-    """Return what a step should take: the computing of a share, then a ring all-reduce.
+    """Return what a step should take: the computing of a shard, then a ring all-reduce.
 
     Source: Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms" (2009), doi:10.1016/j.jpdc.2008.09.002.
     """
@@ -179,12 +178,12 @@ def main() -> None:
         measure_here(args.measure, data_dir)
         return
     runs = {layout: [] for layout in LAYOUTS}
-    shares = []
+    shards = []
     for _ in range(args.repeats):
         for layout, turns in runs.items():
             turns.append(measure(*layout, BATCHES, data_dir))
-        shares.append(measure(1, 1, SHARES, data_dir))
-    milliseconds = {size: statistics.median(turn[size]["milliseconds"] for turn in shares) for size in SHARES}
+        shards.append(measure(1, 1, SHARDS, data_dir))
+    milliseconds = {size: statistics.median(turn[size]["milliseconds"] for turn in shards) for size in SHARDS}
     machine = f"{describe_machine()}; {describe_versions()}"
     parts = [machine, compare_layouts(runs), extend(milliseconds, args.latency_us, args.gigabits)]
     print(text := "\n\n".join(parts))

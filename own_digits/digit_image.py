@@ -1,4 +1,4 @@
-"""From any picture of a digit to the 28x28 form of MNIST, the only one that the network knows.
+"""Turn any picture of a digit into an image like MNIST's, 28x28 pixels: the only ones that the network knows.
 
 MNIST's own procedure (Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/): "The original black and
 white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box while preserving their aspect ratio.
@@ -6,8 +6,7 @@ The resulting images contain grey levels as a result of the anti-aliasing techni
 The images were centered in a 28x28 image by computing the center of mass of the pixels, and translating the image so as
 to position this point at the center of the 28x28 field."
 
-There the ink was known. Here it must be found first, on its sheet (sheet.py) and its paper (ink.py). And there, all
-wrote with the same pens; here strokes are brought to their width.
+Here the ink must first be found, on its sheet of paper (sheet.py, ink.py). And strokes are made as wide as in MNIST.
 """
 
 import numpy as np
@@ -15,82 +14,81 @@ from PIL import Image
 from scipy import ndimage
 
 from common.command_line import UserError
-from own_digits.ink import NOTHING, find_digit
+from own_digits.ink import NO_DIGIT, find_digit
 from own_digits.sheet import WORKING_SIZE, cut_out_sheet
 
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
-FINE = 8  # the digit is drawn so many times larger, for grey levels at its edges
-WIDTHS = 2.5, 3.5  # of strokes, in pixels of MNIST, between which those of its digits are on average
-WIDEST = 9  # pixels of MNIST: what is wider is a shadow, or a dot
+OVERSAMPLING = 8  # digits are drawn that many times larger and then averaged, for grey levels at their edges
+MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought
+MAX_DIGIT_STROKE_WIDTH = 9  # MNIST pixels; what is wider is a shadow or a dot
 
 
 def digit_image(picture: Image.Image) -> np.ndarray:
-    """Return the digit in a picture, of mode RGB, in MNIST's form: (28, 28) uint8, 255 for ink.
+    """Return the digit in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
 
-    The digit is the heaviest thing, where each edge of the picture that a thing touches makes it count for less.
-    Raises UserError when there is none.
+    Raises UserError when there is no digit.
     """
     if (image := as_mnist(picture)) is not None:
         return image
     picture = cut_out_sheet(picture)
-    digit = find_digit(picture)
-    extent = (digit.box[2:] - digit.box[:2]).max()
-    if extent < max(picture.size) / 2 and max(picture.size) > WORKING_SIZE:  # look closer
-        top, left = np.floor(digit.box[:2] - extent / 2).clip(0).astype(int)
-        bottom, right = np.ceil(digit.box[2:] + extent / 2).clip(0, picture.size[::-1]).astype(int)
-        digit = find_digit(picture.crop((left, top, right, bottom)))
-    return normalize(digit.ink)
+    ink, box = find_digit(picture)
+    extent = (box[2:] - box[:2]).max()
+    if extent < max(picture.size) / 2 and max(picture.size) > WORKING_SIZE:  # find it again at a higher resolution
+        top, left = np.floor(box[:2] - extent / 2).clip(0).astype(int)
+        bottom, right = np.ceil(box[2:] + extent / 2).clip(0, picture.size[::-1]).astype(int)
+        ink, _ = find_digit(picture.crop((left, top, right, bottom)))
+    return normalize(ink)
 
 
 def as_mnist(picture: Image.Image) -> np.ndarray | None:
-    """Return a picture that has MNIST's form already, light on dark or dark on light; else None."""
+    """Return a picture that already is like MNIST's, light on dark or dark on light, as (28, 28) uint8; else None."""
     if picture.size != (FIELD, FIELD):
         return None
     grey = np.array(picture.convert("L"))
     for image in (grey, 255 - grey):
-        rows, columns = np.nonzero(image)
-        if len(rows) and max(np.ptp(rows), np.ptp(columns)) + 1 in (BOX - 1, BOX):  # 16 of the 70,000 are a pixel short
-            centre = np.array(ndimage.center_of_mass(image)) + 0.5
-            if (np.abs(centre - CENTRE) < 1).all():
+        left, top, right, bottom = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
+        if max(right - left, bottom - top) in (BOX - 1, BOX):  # 16 of MNIST's 70,000 digits have 19 pixels
+            offset = np.array(ndimage.center_of_mass(image)) + 0.5 - CENTRE
+            if (np.abs(offset) < 1).all():
                 return image
     return None
 
 
 def normalize(ink: np.ndarray) -> np.ndarray:
-    """Return a digit's ink, (h, w) in [0, 1], as MNIST has it: (28, 28) uint8, with strokes as wide as there.
+    """Return a digit's ink, (h, w) in [0, 1], with MNIST's size, position and stroke width: (28, 28) uint8.
 
-    Raises UserError when its strokes are too wide for one.
+    Raises UserError when the strokes are too wide for a digit.
     """
-    ink = np.pad(fit(ink), FINE)
+    ink = np.pad(scale_to_box(ink), OVERSAMPLING)
     mask = ink > 0.5
     if not mask.any():
-        raise UserError(NOTHING)
-    inside = ndimage.distance_transform_edt(mask)
-    width = 4 * inside[mask].mean() - 2  # of a long bar, whose pixels are a quarter of it from the edge, on average
-    if width > FINE * WIDEST:
-        raise UserError(NOTHING)
-    grow = (np.clip(width, *(FINE * limit for limit in WIDTHS)) - width) / 2
-    if grow:
-        distance = np.where(mask, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
-        ink = (distance + grow + 0.5).clip(0, 1)
-    ink = fit(ink)
+        raise UserError(NO_DIGIT)
+    depth = ndimage.distance_transform_edt(mask)  # to the nearest background pixel
+    width = 4 * depth[mask].mean() - 2  # of a long bar, whose pixels lie a quarter of its width deep on average
+    if width > OVERSAMPLING * MAX_DIGIT_STROKE_WIDTH:
+        raise UserError(NO_DIGIT)
+    target_width = np.clip(width, OVERSAMPLING * MIN_STROKE_WIDTH, OVERSAMPLING * MAX_STROKE_WIDTH)
+    if width != target_width:  # move the edges, where the signed distance is 0
+        distance = np.where(mask, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
+        ink = (distance + (target_width - width) / 2 + 0.5).clip(0, 1)
+    ink = scale_to_box(ink)
     # MNIST's boxes were moved by whole pixels.
-    top, left = np.round(CENTRE - (np.array(ndimage.center_of_mass(ink)) + 0.5) / FINE).astype(int)
-    field = np.pad(ink, FINE * FIELD)[FINE * (FIELD - top) :, FINE * (FIELD - left) :][: FINE * FIELD, : FINE * FIELD]
-    image = field.reshape(FIELD, FINE, FIELD, FINE).mean(axis=(1, 3))
+    top, left = np.round(CENTRE - (np.array(ndimage.center_of_mass(ink)) + 0.5) / OVERSAMPLING).astype(int)
+    size = OVERSAMPLING * FIELD
+    field = np.pad(ink, size)[size - OVERSAMPLING * top :, size - OVERSAMPLING * left :][:size, :size]
+    image = field.reshape(FIELD, OVERSAMPLING, FIELD, OVERSAMPLING).mean(axis=(1, 3))
     return np.round(255 * image).astype(np.uint8)
 
 
-def fit(ink: np.ndarray) -> np.ndarray:
-    """Return ink, (h, w) in [0, 1], cut to its box and so large that the longer side is 20 pixels of MNIST.
+def scale_to_box(ink: np.ndarray) -> np.ndarray:
+    """Return ink, (h, w) in [0, 1], cropped to the digit and scaled until the longer side is 20 oversampled pixels.
 
-    Raises UserError when there is none.
+    Raises UserError when there is no ink.
     """
-    rows, columns = np.nonzero(ink > 0.5)
-    if not len(rows):
-        raise UserError(NOTHING)
-    left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-    zoom = FINE * BOX / max(right - left, bottom - top)
-    size = [max(1, round(zoom * length)) for length in (right - left, bottom - top)]
-    image = Image.fromarray(ink.astype(np.float32))
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, (left, top, right, bottom))).clip(0, 1)
+    box = Image.fromarray(ink > 0.5).getbbox()  # left, top, right, bottom
+    if box is None:
+        raise UserError(NO_DIGIT)
+    lengths = box[2] - box[0], box[3] - box[1]
+    size = [max(1, round(OVERSAMPLING * BOX / max(lengths) * length)) for length in lengths]
+    image = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)
+    return np.asarray(image).clip(0, 1)

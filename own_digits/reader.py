@@ -1,4 +1,4 @@
-"""What the network reads in a picture's file, and with which weights."""
+"""Read the digit in a picture file: which weights are used, and what the network answers."""
 
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -12,8 +12,8 @@ from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
 from training.checkpoint import load_model
 
-OWN = Path("checkpoints/best.pt")
-REFERENCE = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
+OWN_CHECKPOINT = Path("checkpoints/best.pt")
+REFERENCE_WEIGHTS = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
 
 
 class Answer(NamedTuple):
@@ -25,37 +25,33 @@ class Answer(NamedTuple):
 
     @property
     def digits(self) -> list[int]:
-        """The ten digits, the likeliest first."""
+        """The ten digits, from the most to the least probable."""
         return sorted(range(10), key=lambda digit: -self.probabilities[digit])
 
     def summary(self) -> dict:
+        """Return the answer as it is written in JSON."""
         digit, runner_up, *_ = self.digits
-        return {
-            "digit": digit,
-            "probability": self.probabilities[digit],
-            "runner_up": runner_up,
-            "probabilities": self.probabilities,
-        }
+        best = {"digit": digit, "probability": self.probabilities[digit], "runner_up": runner_up}
+        return {**best, "probabilities": self.probabilities}
 
 
 def choose_model(checkpoint: Path | None) -> tuple[DigitCNN, str]:
-    """Return the network that answers, and what its weights are: the checkpoint's, or of a reference run if None.
+    """Return the network with the weights of a checkpoint, and a description of them.
 
-    Your own training's checkpoints/best.pt goes before the reference run. Raises UserError.
+    None stands for the user's own checkpoint if there is one, else for a reference run. Raises UserError.
     """
-    if checkpoint is None and not OWN.exists():
-        return load_model(REFERENCE)[0], f"of a reference run (results/default), since there is no {OWN}"
-    model, content = load_model(checkpoint or OWN)
-    name = str(checkpoint or OWN)
-    if content:
-        name += f" (epoch {content['epoch']}, {content['dataset']['name']})"
-    return model, name
+    if checkpoint is None and not OWN_CHECKPOINT.exists():
+        return load_model(REFERENCE_WEIGHTS)[0], f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
+    path = checkpoint or OWN_CHECKPOINT
+    model, content = load_model(path)
+    origin = f" (epoch {content['epoch']}, {content['dataset']['name']})" if content else ""
+    return model, f"{path}{origin}"
 
 
 def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
-    """Return what the network reads in a picture's file. Raises UserError when that is no picture, or an empty one."""
+    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it."""
     picture = read_picture(file)
     image = digit_image(picture)
     with torch.inference_mode():
-        probabilities = model.probabilities(torch.from_numpy(image)[None, None] / 255)  # (1, 1, 28, 28)
+        probabilities = model.probabilities(torch.from_numpy(image)[None, None] / 255)  # (1, 1, 28, 28) -> (1, 10)
     return Answer(picture, image, probabilities[0].tolist())

@@ -1,4 +1,4 @@
-"""The demo's server: its page, and the answers to what is drawn there."""
+"""The demo's web server: it sends the page, and answers the drawings that the page sends back."""
 
 import html
 import io
@@ -13,17 +13,11 @@ from model import DigitCNN
 from own_digits.reader import read_digit
 
 PAGE = Path(__file__).with_name("page.html")
-MAX_BYTES = 1_000_000  # of a drawing; the page's take a few thousand
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+MAX_BYTES = 1_000_000  # of a drawing; the page sends a few thousand
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the page, and answers its drawings, to this machine alone. Raises UserError when the port is taken."""
+    """The demo's server, for this machine only. Raises UserError when it can't listen on the port."""
 
     def __init__(self, port: int, model: DigitCNN, weights: str) -> None:
         self.model = model
@@ -32,71 +26,58 @@ class Server(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), Handler)
         except (OSError, OverflowError) as error:
             raise UserError(f"can't listen on port {port} ({error}): choose another --port") from error
-        names = ("127.0.0.1", "localhost")
-        self.hosts = {f"{name}:{self.server_port}" for name in names} | set(names if self.server_port == 80 else ())
 
     def handle_error(self, *request: object) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # as of a page that was closed meanwhile
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the browser closed the connection
             super().handle_error(*request)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / is the page. POST /answer takes a picture's file and gives JSON: what predict.py reads, and the 28x28."""
+    """GET / returns the page. POST /answer takes a picture file and returns JSON: the answer and the 28x28 image."""
 
     server: Server
-    protocol_version = "HTTP/1.1"  # which keeps the connection for the next stroke
-    disable_nagle_algorithm = True  # an answer leaves at once,
-    wbufsize = -1  # and in one piece
-    timeout = 60  # seconds, for a browser that says no more
+    protocol_version = "HTTP/1.1"  # keeps the connection open for the next drawing
+    wbufsize = -1  # sends headers and content in one packet
 
     def do_GET(self) -> None:
-        if self.is_ours("/"):
+        if self.is_allowed("/"):
             self.reply(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
-        if not self.is_ours("/answer"):
+        if not self.is_allowed("/answer"):
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit():
-            self.refuse(HTTPStatus.LENGTH_REQUIRED, "how long is the picture?")
+        if not length.isdecimal():
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
         elif len(length) > 9 or int(length) > MAX_BYTES:
-            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a picture of more than {MAX_BYTES:,} bytes")
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             try:
                 answer = read_digit(self.server.model, io.BytesIO(self.rfile.read(int(length))))
+                status, content = HTTPStatus.OK, {**answer.summary(), "image": answer.image.flatten().tolist()}
             except UserError as error:
-                self.refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-            else:
-                content = {**answer.summary(), "image": answer.image.flatten().tolist()}
-                self.reply(HTTPStatus.OK, json.dumps(content).encode(), "application/json")
+                status, content = HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)}
+            self.reply(status, json.dumps(content).encode(), "application/json")
 
-    def is_ours(self, path: str) -> bool:
-        """Refuse another path, other sites' pages, and another host: a site whose name leads to this machine."""
-        host, origin = self.headers.get("Host"), self.headers.get("Origin")
-        if host not in self.server.hosts:
-            self.refuse(HTTPStatus.MISDIRECTED_REQUEST, "not the name of this machine")
+    def is_allowed(self, path: str) -> bool:
+        """Return whether a request has this path and doesn't come from another site; if it does, send an error."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        if host.removesuffix(f":{self.server.server_port}") not in ("127.0.0.1", "localhost"):
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)  # another site's name that resolves to this machine
         elif origin not in (None, f"http://{host}"):
-            self.refuse(HTTPStatus.FORBIDDEN, "not from the demo's page")
+            self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path != path:
-            self.refuse(HTTPStatus.NOT_FOUND, "there is no such page")
+            self.send_error(HTTPStatus.NOT_FOUND)
         else:
             return True
         return False
 
-    def refuse(self, status: HTTPStatus, reason: str) -> None:
-        if status != HTTPStatus.UNPROCESSABLE_ENTITY:
-            self.close_connection = True  # for the body hasn't been read
-        self.reply(status, json.dumps({"error": reason}).encode(), "application/json")
-
-    def reply(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+    def reply(self, status: HTTPStatus, content: bytes, content_type: str) -> None:
         self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(len(content)), **HEADERS}
-        if self.close_connection:
-            headers["Connection"] = "close"
-        for name, value in headers.items():
-            self.send_header(name, value)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing of each request."""
+        """Print nothing for a request."""

@@ -1,4 +1,4 @@
-"""The sheet of paper on a table, or the framed field, that a digit stands on, cut out of what is around it."""
+"""Find the sheet of paper on a table, or the framed field, that a digit is written on, and crop the picture to it."""
 
 from itertools import combinations, product
 
@@ -6,25 +6,31 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-WORKING_SIZE = 400  # pixels on the longer side, in which a sheet or a digit is looked for
-LEAST_SIZE = 50  # pixels on the shorter side of a picture, for it to show a sheet with a digit
-LEAST_PART = 0.2  # of the picture, for a sheet
-DIRECTIONS = np.exp(2j * np.pi * np.arange(24) / 24)  # as complex numbers, x + iy, like all points here
+WORKING_SIZE = 400  # pixels on the longer side of the copy in which sheets and digits are looked for
+MIN_SIZE = 50  # pixels on the shorter side; smaller pictures are not searched for a sheet
+MIN_SHARE = 0.2  # of the picture that a sheet covers
+ANGLES = 2 * np.pi * np.arange(24) / 24
+DIRECTIONS = np.stack([np.sin(ANGLES), np.cos(ANGLES)])  # (2, 24) unit vectors: y, x
 
 
 def shrink(picture: Image.Image) -> tuple[Image.Image, float]:
-    """Return a picture in the working size, or as it is if it is smaller, and how many times as large it is now."""
+    """Return a copy of a picture in the working size and its scale, at most 1: small pictures keep their size."""
     scale = min(1, WORKING_SIZE / max(picture.size))
     size = [max(1, round(scale * length)) for length in picture.size]
     return picture.resize(size, Image.Resampling.BOX), scale
 
 
-def cut_out_sheet(picture: Image.Image) -> Image.Image:
-    """Return the sheet that a picture, of mode RGB, shows with something else around it; all of it if there is none.
+def borders_of(array: np.ndarray) -> np.ndarray:
+    """Return the values in the first and last row and column of an array, (H, W)."""
+    return np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
 
-    The result is a rectangle. What isn't sheet there is painted over in the colours that the sheet has nearby.
+
+def cut_out_sheet(picture: Image.Image) -> Image.Image:
+    """Return the part of a picture, of mode RGB, that shows a sheet of paper; all of it if no sheet is found.
+
+    The result is the sheet's bounding box. Pixels in it that are not of the sheet get the colour of its nearest pixel.
     """
-    if min(picture.size) < LEAST_SIZE:
+    if min(picture.size) < MIN_SIZE:
         return picture
     small, scale = shrink(picture)
     grey = ndimage.gaussian_filter(np.asarray(small.convert("L"), np.float32), 1)
@@ -32,43 +38,41 @@ def cut_out_sheet(picture: Image.Image) -> Image.Image:
     if sheet is None:
         return picture
     nearest = ndimage.distance_transform_edt(~sheet, return_distances=False, return_indices=True)
-    paint = Image.fromarray(np.asarray(small)[tuple(nearest)]).resize(picture.size)
-    whole = Image.composite(picture, paint, Image.fromarray(sheet).resize(picture.size))
-    rows, columns = np.nonzero(sheet)
-    box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / scale
-    return whole.crop(tuple(box.astype(int).tolist()))
+    background = Image.fromarray(np.asarray(small)[tuple(nearest)]).resize(picture.size)
+    mask = Image.fromarray(sheet)
+    box = [int(side / scale) for side in mask.getbbox()]
+    return Image.composite(picture, background, mask.resize(picture.size)).crop(box)
 
 
 def find_sheet(grey: np.ndarray) -> np.ndarray | None:
-    """Return where the largest sheet is, (H, W), in a picture's grey levels, (H, W), or None.
+    """Return a mask, (H, W), of the largest sheet in a picture's grey levels, (H, W), or None if there is no sheet.
 
-    It is a quadrilateral of one tone, with sharp edges to another. One that holds a corner of the picture may be the
-    part of a sheet that lies in the light, and a dark one at the picture's edge may be a shadow: they are none.
+    A sheet is a quadrilateral of one tone with sharp edges. Regions with a corner of the picture are left out, because
+    they may be the lit part of a larger sheet, and so are dark regions at its borders, because they may be shadows.
     """
     middle = otsu_threshold(grey)
-    # A sheet that is half in a shadow makes three tones, with what it lies on.
+    # A sheet half in shadow has two tones, and the table has a third, so both halves of the tones are split again.
     thresholds = [middle, otsu_threshold(grey[grey <= middle]), otsu_threshold(grey[grey > middle])]
     sheets = []
     for is_light, threshold in product((True, False), thresholds):
         mask = (grey > threshold) == is_light
         labels, _ = ndimage.label(mask)
-        sizes = np.bincount(labels[mask])
-        for label in np.flatnonzero(sizes > LEAST_PART * mask.size):
-            part = labels == label
-            top_and_bottom, left_and_right = part[[0, -1]], part[:, [0, -1]]  # edges of the picture
-            has_corner = top_and_bottom[:, [0, -1]].any()
-            if has_corner or (not is_light and (top_and_bottom.any() or left_and_right.any())):
+        areas = np.bincount(labels[mask])
+        for label in np.flatnonzero(areas > MIN_SHARE * mask.size):
+            region = labels == label
+            has_corner = region[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+            if has_corner or (not is_light and borders_of(region).any()):
                 continue
-            sheet = ndimage.binary_fill_holes(part)
-            if is_quadrilateral(sheet) and is_sharp(grey, sheet):
+            sheet = ndimage.binary_fill_holes(region)
+            if is_quadrilateral(sheet) and has_sharp_edges(grey, sheet):
                 sheets.append(sheet)
     if not sheets:
         return None
     return ndimage.binary_erosion(max(sheets, key=np.sum), iterations=max(2, max(grey.shape) // 70))  # without a frame
 
 
-def is_sharp(grey: np.ndarray, sheet: np.ndarray) -> bool:
-    """Return whether grey levels, (H, W), change where a sheet, (H, W), ends, as they don't where a shadow does."""
+def has_sharp_edges(grey: np.ndarray, sheet: np.ndarray) -> bool:
+    """Return whether grey levels, (H, W), change abruptly at the edges of a sheet, (H, W), unlike those of a shadow."""
     inside = sheet & ~ndimage.binary_erosion(sheet, iterations=3)
     outside = ndimage.binary_dilation(sheet, iterations=3) & ~sheet
     change = grey[inside].mean() - grey[outside].mean()
@@ -76,25 +80,27 @@ def is_sharp(grey: np.ndarray, sheet: np.ndarray) -> bool:
 
 
 def is_quadrilateral(mask: np.ndarray) -> bool:
-    """Return whether a mask, (H, W), is nearly a convex quadrilateral whose sides are not too different."""
-    outline = np.argwhere(mask & ~ndimage.binary_erosion(mask)) @ [1j, 1]
-    hull = outline[(outline[:, None] * DIRECTIONS.conj()).real.argmax(axis=0)]  # the farthest point in each direction
-    candidates = hull[list(combinations(range(len(hull)), 4))]
-    best = candidates[area(candidates).argmax()]
-    longest_side = np.abs(best - np.roll(best, 1)).max()
-    return min(area(best), mask.sum()) > 0.9 * area(hull) and area(best) > 0.35 * longest_side**2
+    """Return whether a mask, (H, W), is nearly a convex quadrilateral whose sides don't differ too much."""
+    outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))  # (P, 2): y, x
+    hull = outline[(outline @ DIRECTIONS).argmax(axis=0)]  # (24, 2): the farthest point in each direction
+    quadrilaterals = hull[list(combinations(range(len(hull)), 4))]  # (10,626, 4, 2)
+    largest = quadrilaterals[polygon_area(quadrilaterals).argmax()]
+    longest_side = np.linalg.norm(largest - np.roll(largest, 1, axis=0), axis=1).max()
+    area, hull_area = polygon_area(largest), polygon_area(hull)
+    return min(area, mask.sum()) > 0.9 * hull_area and area > 0.35 * longest_side**2
 
 
-def area(polygons: np.ndarray) -> np.ndarray:
-    """Return the areas of polygons, (..., N) points."""
-    return np.abs((polygons.conj() * np.roll(polygons, -1, axis=-1)).imag.sum(axis=-1)) / 2
+def polygon_area(polygons: np.ndarray) -> np.ndarray:
+    """Return the areas, (...), of polygons, (..., N, 2), by the shoelace formula."""
+    y, x = np.moveaxis(polygons, -1, 0)
+    return np.abs((x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)) / 2
 
 
 def otsu_threshold(grey: np.ndarray) -> float:
-    """Return the value that parts grey in the two most different tones (N. Otsu, IEEE Transactions SMC 9(1), 1979)."""
+    """Return the threshold that best splits grey levels in two classes (N. Otsu, IEEE Transactions SMC 9(1), 1979)."""
     counts, edges = np.histogram(grey, 64)
-    values = (edges[1:] + edges[:-1]) / 2
-    below, sum_below = np.cumsum(counts), np.cumsum(counts * values)
+    levels = (edges[1:] + edges[:-1]) / 2
+    below, sum_below = np.cumsum(counts), np.cumsum(counts * levels)
     above, sum_above = below[-1] - below, sum_below[-1] - sum_below
-    difference = sum_below / np.maximum(below, 1) - sum_above / np.maximum(above, 1)
+    difference = sum_below / np.maximum(below, 1) - sum_above / np.maximum(above, 1)  # of the means of the classes
     return edges[1:][(below * above * difference**2).argmax()]

@@ -12,7 +12,7 @@ import torch
 
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
-from own_digits.reader import REFERENCE
+from own_digits.reader import REFERENCE_WEIGHTS
 from training.checkpoint import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def processes():
 @pytest.fixture(scope="session")
 def reference():
     """The network with the weights in the repository."""
-    return load_model(REFERENCE)[0]
+    return load_model(REFERENCE_WEIGHTS)[0]
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ EMPTY.update((kind, PHOTOS[kind](np.zeros((400, 400)))) for kind in PAPERS)
 
 @pytest.mark.parametrize("kind", EMPTY)
 def test_empty_picture_is_refused(kind):
-    with pytest.raises(UserError, match="no digit on the picture"):
+    with pytest.raises(UserError, match="no digit in the picture"):
         digit_image(read_picture(png(EMPTY[kind])))
 
 

@@ -64,7 +64,7 @@ def draw_with_mouse(page, digit: int, **options) -> None:
 def expect_answer(page, digit: object) -> None:
     """Wait until the page has spoken its answer, or has none any more, and asks for no other one."""
     page.wait_for_function(
-        """answer => !isAsking && document.getElementById('spoken').textContent.split(',')[0] === answer
+        """answer => !isAsking && document.getElementById('announcement').textContent.split(',')[0] === answer
             && document.getElementById('digit').textContent === answer""",
         arg=str(digit),
         timeout=10_000,
@@ -161,9 +161,11 @@ def test_digit_drawn_with_the_keyboard_is_read_and_spoken(page):
         for _ in range(times):
             page.keyboard.press(key)
     expect_answer(page, 7)
-    spoken, percent = page.evaluate("['#spoken', 'tr.best .percent'].map(at => document.querySelector(at).textContent)")
+    spoken, percent = page.evaluate(
+        "['#announcement', 'tr.best .percent'].map(at => document.querySelector(at).textContent)"
+    )
     assert spoken == f"7, {percent}"
-    assert page.text_content("#pen") == "Pen up"
+    assert page.text_content("#pen-state") == "Pen up"
     page.keyboard.press("Backspace")
     expect_answer(page, "")
 
@@ -201,7 +203,7 @@ def test_image_that_the_network_sees_is_shown(page):
     with page.expect_request("**/answer") as asked:
         draw_with_mouse(page, 0)
     expect_answer(page, 0)
-    shown = page.evaluate("[...seen.getImageData(0, 0, 28, 28).data].filter((_, place) => place % 4 === 0)")
+    shown = page.evaluate("[...imageContext.getImageData(0, 0, 28, 28).data].filter((_, place) => place % 4 === 0)")
     assert asked.value.post_data_buffer.startswith(b"\x89PNG")
     assert 20 < np.count_nonzero(np.array(shown) > 127) < 300
     assert np.array(shown).reshape(28, 28)[12:16, 13:15].max() == 0  # the middle of the 0
@@ -214,12 +216,12 @@ def test_dot_is_no_digit_which_is_said_when_the_stroke_has_ended(page):
         page.mouse.down()
     assert asked.value.status == 422
     page.wait_for_function("() => !isAsking")
-    assert page.text_content("#problem") == ""
+    assert page.text_content("#error") == ""
     page.mouse.up()
-    page.wait_for_function("() => get('problem').textContent === 'there is no digit on the picture'")
+    page.wait_for_function("() => byId('error').textContent === 'there is no digit in the picture'")
     draw_with_mouse(page, 3)
     expect_answer(page, 3)
-    assert page.text_content("#problem") == ""
+    assert page.text_content("#error") == ""
 
 
 def test_end_of_the_program_is_told(page):

@@ -68,9 +68,9 @@ def test_file_that_is_no_picture_is_refused(tmp_path):
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
     Image.new("L", (20, 3)).save(tmp_path / "tiny.png")
     for name, message in [
-        ("text.png", "this is no picture"),
+        ("text.png", "this is not a picture"),
         ("cut.png", "truncated|damaged"),
-        ("tiny.png", "too small: only 20 x 3"),
+        ("tiny.png", "too small or too narrow: 20 x 3"),
         ("none.png", "No such file"),
         (".", "directory"),
     ]:
@@ -98,7 +98,7 @@ def test_values_that_are_no_numbers_are_no_ink(reference, digits):
 @pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow warns of the one and refuses the other
 def test_picture_bomb_is_refused_unopened(side):
     bomb = as_file(Image.new("1", (side, side)))
-    with pytest.raises(UserError, match="pixels are too many"):
+    with pytest.raises(UserError, match="more than .* pixels"):
         read_picture(bomb)
 
 

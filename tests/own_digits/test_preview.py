@@ -1,0 +1,58 @@
+import os
+
+import numpy as np
+import pytest
+from drawing import draw, png
+from PIL import Image
+
+from common.command_line import UserError
+from own_digits.preview import check_can_write_preview, draw_answers
+from own_digits.reader import read_digit
+
+BLUE = 100  # the grey level of the best bar
+
+
+def test_preview_shows_each_picture_its_image_and_its_probabilities(reference, tmp_path):
+    path = tmp_path / "preview.png"
+    for digits in ([7], [7, 3]):  # the second one replaces the first
+        answers = [(f"{digit}.png", read_digit(reference, png(1 - draw(digit)))) for digit in digits]
+        draw_answers(path, answers, "a test")
+        check_can_write_preview(path)
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        rows = np.array_split(pixels[90:], len(digits))
+        for row, digit in zip(rows, digits, strict=True):
+            picture, image, bars = np.split(row, [row.shape[1] // 4, row.shape[1] // 2], axis=1)
+            assert picture.min() < 50
+            rows_of_image, columns_of_image = (np.nonzero((image == 0).mean(axis=axis) > 0.3)[0] for axis in (1, 0))
+            field = image[rows_of_image.min() : rows_of_image.max(), columns_of_image.min() : columns_of_image.max()]
+            assert 0.05 < (field > 200).mean() < 0.4  # the digit, on black
+            columns_of_bars = np.nonzero((abs(bars.astype(int) - BLUE) < 3).sum(axis=0) > 20)[0]
+            assert columns_of_bars.mean() / bars.shape[1] == pytest.approx(0.17 + 0.077 * digit, abs=0.04)
+
+
+def test_preview_replaces_nothing_but_an_earlier_preview(tmp_path):
+    Image.new("L", (30, 30)).save(tmp_path / "picture.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("picture.png", "notes.png", "pipe.png"):
+        with pytest.raises(UserError, match=f"would overwrite .*{name}"):
+            check_can_write_preview(tmp_path / name)
+    with pytest.raises(UserError, match="File name too long"):
+        check_can_write_preview(tmp_path / ("n" * 300 + ".png"))
+    check_can_write_preview(tmp_path / "new.png")
+
+
+@pytest.mark.parametrize("name", ["preview.jpg", "preview"])
+def test_preview_is_a_png(tmp_path, name):
+    with pytest.raises(UserError, match="must be the name of a PNG file"):
+        check_can_write_preview(tmp_path / name)
+
+
+def test_preview_of_many_pictures_shows_the_first_ones_and_says_so(reference, tmp_path):
+    answer = read_digit(reference, png(1 - draw(7)))
+    draw_answers(tmp_path / "preview.png", [("7.png", answer)] * 3, "a test", max_shown=2)
+    draw_answers(tmp_path / "two.png", [("7.png", answer)] * 2, "a test")
+    with Image.open(tmp_path / "preview.png") as three, Image.open(tmp_path / "two.png") as two:
+        assert three.size == two.size
+        assert three.tobytes() != two.tobytes()
