@@ -24,13 +24,14 @@ import torch  # noqa: E402
 from numpy.random import Generator  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 from scipy import ndimage  # noqa: E402
+from torch.utils.data import TensorDataset  # noqa: E402
 
 from benchmarks.markdown import table  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
-from mnist.dataset import Split, load_data  # noqa: E402
+from mnist.dataset import load_data  # noqa: E402
 from own_digits.reader import REFERENCE_WEIGHTS, read_digit  # noqa: E402
-from training.checkpoint import load_weights  # noqa: E402
+from training.checkpoint import load_model  # noqa: E402
 
 CANVAS = 400  # pixels
 
@@ -165,14 +166,14 @@ def picture_file(ink: np.ndarray, is_dark: bool, file_format: str) -> io.BytesIO
 
 
 @cache
-def images_of(split: str, data_dir: Path) -> Split:
+def images_of(split: str, data_dir: Path) -> TensorDataset:
     return getattr(load_data("mnist", data_dir), split)
 
 
 @cache
 def model():
     torch.set_num_threads(1)
-    return load_weights(REFERENCE_WEIGHTS)
+    return load_model(REFERENCE_WEIGHTS)[0]
 
 
 def count_correct(job: tuple[str, str, bool, range], split: str, data_dir: Path) -> int:
@@ -180,12 +181,12 @@ def count_correct(job: tuple[str, str, bool, range], split: str, data_dir: Path)
     group, name, is_dark, indices = job
     images, correct = images_of(split, data_dir), 0
     for index in indices:
-        ink = ink_of(group, name, images.images[index].squeeze().numpy(), index)
+        ink = ink_of(group, name, images.tensors[0][index].numpy(), index)
         try:
             answer = read_digit(model(), picture_file(ink, is_dark, "jpeg" if group == "photos" else "png"))
         except UserError:
             continue  # an error counts as a misread digit
-        correct += answer.digits[0] == images.labels[index]
+        correct += answer.digits[0] == images.tensors[1][index]
     return correct
 
 
@@ -215,10 +216,8 @@ def main() -> None:
     parser.add_argument("--drawings", type=int, default=300, help="how many are redrawn (default: 300)")
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
-    images, drawings = (min(count, len(split.labels)) for count in (args.images, args.drawings))
-    exact = [
-        evaluate(model(), Split(split.images[:count], split.labels[:count])).accuracy for count in (images, drawings)
-    ]
+    images, drawings = (min(count, len(split)) for count in (args.images, args.drawings))
+    exact = [evaluate(model(), TensorDataset(*split[:count])).accuracy for count in (images, drawings)]
     headings = ["Dark on light", "Light on dark"]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         run = partial(measure, pool=pool, split=args.split, data_dir=args.data_dir)

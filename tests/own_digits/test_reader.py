@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
+from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
