@@ -8,7 +8,7 @@ from PIL import Image
 import plot_results
 import predict
 from own_digits.reader import REFERENCE_WEIGHTS
-from training.checkpoint import load_model
+from training.checkpoint import load_weights
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -43,7 +43,7 @@ def test_tables_of_speed_are_those_of_the_benchmarks(name):
 
 def test_answers_are_those_of_the_pictures(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(predict, "choose_model", lambda _: (load_model(REFERENCE_WEIGHTS)[0], "of a test"))
+    monkeypatch.setattr(predict, "load_best_weights", lambda model, _: load_weights(REFERENCE_WEIGHTS, model))
     files = re.search(r"python predict.py (results/.*) --preview", README)[1].split()
     assert predict.main(files) == 0
     _, table = capsys.readouterr().out.split("\n\n")
