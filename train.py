@@ -1,7 +1,4 @@
-"""Train the network on MNIST.
-
-python train.py --epochs 10
-"""
+"""Train the network on MNIST: python train.py --epochs 10"""
 
 import copy
 import math
@@ -21,13 +18,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from common.command_line import UserError, command
-from common.files import archive, locked, read_json, write_atomically, write_json
+from common.files import locked, write_atomically, write_json
 from evaluate import evaluate
 from mnist.augmentation import random_maps, warp
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
-from training.checkpoint import describe_run, find_run, serialize
+from training.checkpoint import describe_run, find_run, open_folder, serialize
 from training.config import TrainConfig, parse_arguments
 from training.distributed import broadcast_from_rank_zero, rank, shard, world_size
 from training.metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
@@ -41,22 +38,15 @@ class Training(NamedTuple):
     optimizer: torch.optim.Optimizer
     parallel_model: nn.Module  # the model; in several processes, DistributedDataParallel averages their gradients
 
-    def state_dict(self) -> dict[str, dict]:
-        return {name: getattr(self, name).state_dict() for name in ("model", "averaged_model", "optimizer")}
-
-    def load_state_dict(self, state: dict[str, dict]) -> None:
-        for name in ("model", "averaged_model", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
+    SAVED = ("model", "averaged_model", "optimizer")  # those whose state_dict is in a checkpoint
 
 
 def build_training(config: TrainConfig, device: torch.device) -> Training:
     """Return the network, the moving average of its weights, and the optimizer, all at their start."""
     torch.manual_seed(config.seed)
     model = DigitCNN().to(device)
-    betas = (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), learning_rate_at(0, config), betas, weight_decay=config.weight_decay, fused=True
-    )
+    rate, betas = learning_rate_at(0, config), (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=config.weight_decay, fused=True)
     parallel_model = DistributedDataParallel(model) if world_size() > 1 else model
     return Training(model, copy.deepcopy(model), optimizer, parallel_model)
 
@@ -76,9 +66,8 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
 def train_step(training: Training, batch: list[Tensor], divisor: float, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Train on a batch: images, (B, 28, 28) uint8; labels, (B,); with augmentation also maps, (B, 2, 3 + P).
 
-    The gradient is that of the summed loss over the divisor: the batch's size. In several processes the batch is this
-    one's shard, and the divisor is the whole batch's size over the number of processes: then the mean of their
-    gradients, which DistributedDataParallel computes, is that of the whole batch, even if the shards differ in size.
+    The summed loss is divided by divisor, the batch's size; of several processes, each has a shard of the batch, and
+    divisor is the whole batch's size over their number: so the mean of their gradients is exactly that of the batch.
     Returns the summed loss and the number of correct answers; both stay on the device.
     """
     images, labels, *maps = batch
@@ -96,13 +85,14 @@ def train_step(training: Training, batch: list[Tensor], divisor: float, config: 
 
 @torch.no_grad()
 def update_average(training: Training, step: int, config: TrainConfig) -> None:
-    """Move the averaged weights towards the model's. step counts from 0 at the start of the run.
-
-    The first weights are far from the last ones, so the average starts short and grows to its full length.
-    """
-    decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))
-    for average, weight in zip(training.averaged_model.parameters(), training.model.parameters(), strict=True):
-        average.lerp_(weight, 1 - decay)
+    """Move the averaged weights towards the model's; buffers go along. step counts from 0 at the start of the run."""
+    decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))  # short at first: the first weights are poor
+    values = training.averaged_model.state_dict().values(), training.model.state_dict().values()
+    for average, value in zip(*values, strict=True):
+        if average.is_floating_point():
+            average.lerp_(value, 1 - decay)
+        else:
+            average.copy_(value)  # a counter, such as batch norm's
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -110,9 +100,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).item()
 
 
-def train_one_epoch(
-    training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int
-) -> tuple[float, float, float]:
+def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int) -> list[float]:
     """Train on every image once, in random order.
 
     Returns the running loss (nats per image) and accuracy (a fraction), and the learning rate of the last step.
@@ -127,7 +115,6 @@ def train_one_epoch(
         limits = (config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels)
         maps = random_maps(strengths, *limits, config.elastic_pixels, config.control_points)
         tensors.append(maps[order.argsort()].to(device))  # from the order of the epoch to that of the data set
-
     batches = order.to(device).split(config.batch_size)
     # With batch_size=None, each element of the sampler is the indices of a batch: one indexing operation.
     loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=[shard(indices) for indices in batches])
@@ -142,9 +129,8 @@ def train_one_epoch(
             group["lr"] = learning_rate
         results.append(train_step(training, batch, len(indices) / world_size(), config))
         update_average(training, step, config)
-
     losses, correct = (distributed.all_reduce_sum(torch.stack(values)).cpu() for values in zip(*results, strict=True))
-    return losses.double().sum().item() / count, correct.sum().item() / count, learning_rate
+    return [losses.double().sum().item() / count, correct.sum().item() / count, learning_rate]
 
 
 def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -> EpochMetrics:
@@ -155,40 +141,34 @@ def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -
     validation = evaluate(training.averaged_model, data.validation)
     test = evaluate(training.averaged_model, data.test)
     if not math.isfinite(train_loss + validation.loss + test.loss):
-        raise UserError(
-            f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate than "
-            f"{config.learning_rate:g}; the checkpoints of the epochs before are kept"
-        )
+        raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
     scores = (train_loss, train_accuracy, validation.loss, validation.accuracy, test.loss, test.accuracy)
     return EpochMetrics(epoch, learning_rate, *scores, train_seconds)
 
 
-def open_folder(folder: Path, run: dict, history: list[EpochMetrics]) -> None:
-    """Continue the files of the run that has this history, or archive those of another run and begin."""
-    if history:
-        write_metrics(folder / "metrics.csv", history)  # the run may have been stopped before it could
-        earlier = read_json(folder / "run.json")
-        run["seconds"] = earlier["seconds"]
-        if changed := [key for key in ("device", "processes", "threads", "versions") if earlier.get(key) != run[key]]:
-            print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
-    else:
-        if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
-            print(f"The earlier run is now in {archived}")
-        write_json(folder / "run.json", run)
+def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetrics]:
+    """Bring training to where the checkpoint left it, and return the epochs so far. Raises UserError."""
+    if checkpoint["dataset"] != run["dataset"]:
+        raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
+    try:
+        for name in Training.SAVED:
+            getattr(training, name).load_state_dict(checkpoint[name])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"can't resume: last.pt is of another network or optimizer ({error})") from error
+    return [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
 
 
 def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
     """Write the files of the run after an epoch. Raises UserError when that fails."""
-    epoch = history[-1].epoch
+    states = {name: getattr(training, name).state_dict() for name in Training.SAVED}
     record = {name: run[name] for name in ("config", "dataset", "versions")}
     metrics = [asdict(epoch) for epoch in history]
-    content = serialize({**training.state_dict(), "epoch": epoch, **record, "history": metrics})
-    # best.pt comes before last.pt: after a crash between them, --resume repeats the epoch and writes both again.
-    if best_epoch(history).epoch == epoch:
+    content = serialize({**states, "epoch": len(history), **record, "history": metrics})
+    if best_epoch(history) == history[-1]:
         write_atomically(folder / "best.pt", content)
-    write_atomically(folder / "last.pt", content)
     write_metrics(folder / "metrics.csv", history)
     write_json(folder / "run.json", run)
+    write_atomically(folder / "last.pt", content)  # the last: after a crash before it, --resume repeats the epoch
 
 
 @command
@@ -198,9 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
 
     with distributed.process_group(device), locked(folder) if rank() == 0 else nullcontext(True) as is_locked:
-        checkpoint = None
-        if args.resume:
-            checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings)
+        checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings, args.resume)
         name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
         warning = "" if args.dataset == name else warning  # it was asked for
         config = TrainConfig(**{**settings, "dataset": name})
@@ -209,19 +187,10 @@ def main(argv: list[str] | None = None) -> None:
         if config.batch_size > len(data.train):
             raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
         run = describe_run(config, data.describe(), device)
-        training, history = build_training(config, device), []
-        if checkpoint:
-            if checkpoint["dataset"] != run["dataset"]:
-                raise UserError(f"can't resume: the files of {name} are not those that it was trained on")
-            try:
-                training.load_state_dict(checkpoint)
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[-1].strip()
-                raise UserError(f"can't resume: last.pt is of another network or optimizer ({reason})") from error
-            history = [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
-
+        training = build_training(config, device)
+        history = restore(training, checkpoint, run) if checkpoint else []
         if rank() == 0:
-            open_folder(folder, run, history)
+            open_folder(folder, run, checkpoint is not None)
             if not is_locked:
                 print(f"warning: {folder} is on a file system without locks: nothing keeps a second run out of it")
             print(warning, end="", file=sys.stderr, flush=True)

@@ -276,7 +276,6 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
 def test_resuming_a_finished_run_changes_nothing(small_run, tmp_path):
     assert train.main([*small_run, "--epochs", "1"]) == 0
     before = run_files(tmp_path / "run")
-    (tmp_path / "run" / "metrics.csv").unlink()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
     assert_bitwise_equal(run_files(tmp_path / "run"), before)
 
@@ -456,7 +455,7 @@ def test_loss_that_is_no_longer_finite_stops_the_run_with_its_epoch(small_run, t
     assert train.main([*small_run, *recipe.split(), "--epochs", "2"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "the loss became infinite or NaN in epoch 1: try a smaller --learning-rate than 1e+" in error
+    assert "the loss became infinite or NaN in epoch 1: try a smaller --learning-rate" in error
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
@@ -510,7 +509,6 @@ def test_without_mnist_a_run_trains_on_synthetic_digits_and_says_so_wherever_it_
     assert run["config"]["dataset"] == run["dataset"]["name"] == "synthetic"
     assert checkpoint["config"]["dataset"] == checkpoint["dataset"]["name"] == "synthetic"
     data_dir = small_run[small_run.index("--data-dir") + 1]
-    (tmp_path / "run" / "metrics.csv").unlink()
     assert train.main([*flags, "--resume"]) == 0  # goes on with the same one
     assert capsys.readouterr().err == 2 * SYNTHETIC
     assert evaluate_script.main([str(tmp_path / "run" / "best.pt"), "--data-dir", data_dir]) == 0

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.command_line import UserError
-from common.files import read_json
+from common.files import archive, read_json, write_json
 from training.config import TrainConfig, check_resumable, config_from
 from training.distributed import world_size
 
@@ -51,12 +51,14 @@ def load_checkpoint(path: Path) -> dict:
     return checkpoint
 
 
-def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
-    """Return the checkpoint of the run to resume, None if it has none yet, and the settings of that run.
+def find_run(folder: Path, settings: dict, is_resumed: bool) -> tuple[dict | None, dict]:
+    """Return the checkpoint and the settings of the run to resume; of a new run, None and the settings as given.
 
     Before its first checkpoint a run has its settings in run.json. Raises UserError where others were given.
     """
     checkpoint = None
+    if not is_resumed:
+        return None, settings
     if (folder / "last.pt").exists():
         checkpoint = load_checkpoint(folder / "last.pt")
         config = config_from(checkpoint["config"], folder / "last.pt")
@@ -112,3 +114,16 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "git_commit": commit,
     }
+
+
+def open_folder(folder: Path, run: dict, is_resumed: bool) -> None:
+    """Begin a run in a folder, after the files of an earlier one have been archived, or continue the run in it."""
+    if is_resumed:
+        earlier = read_json(folder / "run.json")
+        run["seconds"] = earlier["seconds"]
+        if changed := [key for key in ("device", "processes", "threads", "versions") if earlier.get(key) != run[key]]:
+            print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
+    else:
+        if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
+            print(f"The earlier run is now in {archived}")
+        write_json(folder / "run.json", run)

@@ -205,8 +205,8 @@ def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown
     del checkpoint["config"]["label_smoothing"]
     (tmp_path / "best.pt").touch()
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    assert find_run(tmp_path, {})[1] == asdict(TrainConfig())
+    assert find_run(tmp_path, {}, True)[1] == asdict(TrainConfig())
     checkpoint["config"]["momentum"] = 0.9
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
     with pytest.raises(UserError, match="last.pt has unknown settings: momentum"):
-        find_run(tmp_path, {})
+        find_run(tmp_path, {}, True)

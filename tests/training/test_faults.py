@@ -70,7 +70,7 @@ def test_run_killed_at_random_moments_resumes_to_the_same_bits(
 
 def test_run_killed_in_the_middle_of_a_write_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
     process = start(processes, flags)
-    wait_for((folder / "metrics.csv").exists)
+    wait_for((folder / "last.pt").exists)
     process.kill()
     process.join()
     before = run_files(folder)[0]
