@@ -7,7 +7,8 @@ import webbrowser
 from pathlib import Path
 
 from common.command_line import Parser, command
-from own_digits.reader import OWN_CHECKPOINT, choose_model
+from model import DigitCNN
+from own_digits.reader import OWN_CHECKPOINT, load_best_weights
 from own_digits.server import Server
 
 
@@ -19,7 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-browser", action="store_true", help="only print the address, don't open a browser")
     args = parser.parse_args(argv)
 
-    model, weights = choose_model(args.checkpoint)
+    model = DigitCNN().eval()
+    weights = load_best_weights(model, args.checkpoint)
     with Server(args.port, model, weights) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         print(f"weights: {weights}\n{address}   (stop with Ctrl-C)", flush=True)

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from common.command_line import Parser, command
 from common.files import write_atomically
 from mnist.dataset import load_data, to_float
-from training.checkpoint import load_model, serialize
+from model import DigitCNN
+from training.checkpoint import load_weights, serialize
 from training.config import TrainConfig
 from training.distributed import all_reduce_sum, choose_device, rank, world_size
 
@@ -98,7 +99,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     device = choose_device(args.device)
-    model, checkpoint = load_model(args.checkpoint, device)
+    model = DigitCNN()
+    checkpoint = load_weights(args.checkpoint, model.to(device))
     config = TrainConfig(**checkpoint.get("config", {}))  # of weights alone: the default
     data = load_data(config.dataset, args.data_dir, config.validation_size, device)
     split = getattr(data, args.split)

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from common.command_line import Parser, UserError, command, print_error
-from own_digits.reader import OWN_CHECKPOINT, choose_model, read_digit
+from model import DigitCNN
+from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_digit
 
 
 @command
@@ -22,7 +23,8 @@ def main(argv: list[str] | None = None) -> int:
         from own_digits import preview  # only here: matplotlib takes half a second
 
         preview.check_can_write_preview(args.preview)
-    model, weights = choose_model(args.checkpoint)
+    model = DigitCNN().eval()
+    weights = load_best_weights(model, args.checkpoint)
 
     # A file's name may have line breaks and other control characters.
     names = ["".join(char if char.isprintable() else "\ufffd" for char in str(path)) for path in args.images]

@@ -30,8 +30,9 @@ from benchmarks.markdown import table  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
+from model import DigitCNN  # noqa: E402
 from own_digits.reader import REFERENCE_WEIGHTS, read_digit  # noqa: E402
-from training.checkpoint import load_model  # noqa: E402
+from training.checkpoint import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
 
@@ -173,7 +174,9 @@ def images_of(split: str, data_dir: Path) -> TensorDataset:
 @cache
 def model():
     torch.set_num_threads(1)
-    return load_model(REFERENCE_WEIGHTS)[0]
+    network = DigitCNN().eval()
+    load_weights(REFERENCE_WEIGHTS, network)
+    return network
 
 
 def count_correct(job: tuple[str, str, bool, range], split: str, data_dir: Path) -> int:

@@ -6,11 +6,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
-from model import DigitCNN
 from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
-from training.checkpoint import load_model
+from training.checkpoint import load_weights
 
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
 REFERENCE_WEIGHTS = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
@@ -35,20 +35,20 @@ class Answer(NamedTuple):
         return {**best, "probabilities": self.probabilities}
 
 
-def choose_model(checkpoint: Path | None) -> tuple[DigitCNN, str]:
-    """Return the network with the weights of a checkpoint, and a description of them.
+def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
+    """Load the weights of a checkpoint into the network, and return a description of them.
 
     None stands for the user's own checkpoint if there is one, else for a reference run. Raises UserError.
     """
     if checkpoint is None and not OWN_CHECKPOINT.exists():
-        return load_model(REFERENCE_WEIGHTS)[0], f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
+        load_weights(REFERENCE_WEIGHTS, model)
+        return f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
     path = checkpoint or OWN_CHECKPOINT
-    model, content = load_model(path)
-    origin = f" (epoch {content['epoch']}, {content['dataset']['name']})" if content else ""
-    return model, f"{path}{origin}"
+    content = load_weights(path, model)
+    return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if content else str(path)
 
 
-def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
+def read_digit(model: nn.Module, file: Path | BinaryIO) -> Answer:
     """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it."""
     picture = read_picture(file)
     image = digit_image(picture)

@@ -8,8 +8,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from torch import nn
+
 from common.command_line import UserError
-from model import DigitCNN
 from own_digits.reader import read_digit
 
 PAGE = Path(__file__).with_name("page.html")
@@ -19,7 +20,7 @@ MAX_BYTES = 1_000_000  # of a drawing; the page sends a few thousand
 class Server(ThreadingHTTPServer):
     """The demo's server, for this machine only. Raises UserError when it can't listen on the port."""
 
-    def __init__(self, port: int, model: DigitCNN, weights: str) -> None:
+    def __init__(self, port: int, model: nn.Module, weights: str) -> None:
         self.model = model
         self.page = PAGE.read_text(encoding="utf-8").replace("{{weights}}", html.escape(weights)).encode()
         try:

@@ -12,8 +12,9 @@ import torch
 
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
+from model import DigitCNN
 from own_digits.reader import REFERENCE_WEIGHTS
-from training.checkpoint import load_model
+from training.checkpoint import load_weights
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
@@ -86,7 +87,9 @@ def processes():
 @pytest.fixture(scope="session")
 def reference():
     """The network with the weights in the repository."""
-    return load_model(REFERENCE_WEIGHTS)[0]
+    model = DigitCNN().eval()
+    load_weights(REFERENCE_WEIGHTS, model)
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from conftest import REPOSITORY
 
 import train
 
+torch.optim.AdamW([torch.zeros(1)])  # imports PyTorch's compiler: here once, not in each process forked from this one
+
 
 def run_train(flags, log, environment=None, limit=None, deadly=False, kill_at=None, float64=False):
     """Run train.py in this process, its output going to a file.

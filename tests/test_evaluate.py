@@ -176,6 +176,7 @@ def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
     assert process.wait() == 141
 
 
+@pytest.mark.exhaustive
 def test_scripts_run_with_their_output_closed(run, data_dir):
     command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
     result = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)

@@ -13,8 +13,8 @@ import evaluate
 import plot_results
 import predict
 import train
-from own_digits.reader import REFERENCE_WEIGHTS
-from training.checkpoint import load_model
+from model import DigitCNN
+from training.checkpoint import load_weights
 from training.config import TrainConfig
 
 PAGES = {path: path.read_text(encoding="utf-8") for path in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]}
@@ -96,9 +96,9 @@ def test_tables_of_speed_are_those_of_the_benchmarks(name, at):
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/own-digits.md"])
-def test_answers_are_those_of_the_pictures(capsys, monkeypatch, name):
+def test_answers_are_those_of_the_pictures(capsys, monkeypatch, tmp_path, name):
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(predict, "choose_model", lambda _: (load_model(REFERENCE_WEIGHTS)[0], "of a test"))
+    monkeypatch.setattr("own_digits.reader.OWN_CHECKPOINT", tmp_path / "best.pt")  # there is none
     files = re.search(r"python predict.py (results/.*) --preview", page(name))[1].split()
     assert predict.main(files) == 0
     _, table = capsys.readouterr().out.split("\n\n")
@@ -111,5 +111,5 @@ def test_lines_for_ones_own_code_give_probabilities(small_run, tmp_path, monkeyp
     names = {}
     exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], names)
     assert names["probabilities"].shape == (1, 10)
-    model, _ = load_model(tmp_path / "checkpoints" / "best.pt")
+    load_weights(tmp_path / "checkpoints" / "best.pt", model := DigitCNN())
     assert all(weight.equal(names["model"].state_dict()[name]) for name, weight in model.state_dict().items())

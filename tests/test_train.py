@@ -14,7 +14,7 @@ from common.command_line import UserError
 from evaluate import evaluate
 from mnist.augmentation import random_maps
 from train import build_training, epoch_seed, learning_rate_at, train_one_epoch
-from training.checkpoint import load_checkpoint, load_model
+from training.checkpoint import load_checkpoint, load_weights
 from training.config import TEXTBOOK, TrainConfig, parse_arguments
 from training.metrics import best_epoch, epoch_row, read_metrics
 
@@ -405,7 +405,8 @@ def test_new_run_archives_the_old_one(small_run, tmp_path, capsys):
 
 def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_path, data):
     assert train.main([*small_run, "--epochs", "3"]) == 0
-    evaluation = evaluate(load_model(tmp_path / "run" / "best.pt")[0], data.validation)
+    load_weights(tmp_path / "run" / "best.pt", model := train.DigitCNN())
+    evaluation = evaluate(model, data.validation)
     epoch = best_epoch(read_metrics(tmp_path / "run" / "metrics.csv"))
     assert (evaluation.accuracy, evaluation.loss) == (epoch.validation_accuracy, epoch.validation_loss)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from common.command_line import UserError
 from common.files import read_json
-from model import DigitCNN
 from training.config import TrainConfig, check_resumable, config_from
 from training.distributed import world_size
 
@@ -70,19 +70,19 @@ def find_run(folder: Path, settings: dict) -> tuple[dict | None, dict]:
     return checkpoint, asdict(config)
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DigitCNN, dict]:
-    """Return the network of a checkpoint, with its averaged weights, for evaluation, and the checkpoint itself.
+def load_weights(path: Path, model: nn.Module) -> dict:
+    """Load the averaged weights of a checkpoint into a network, and return the checkpoint.
 
-    The file may hold a state_dict of the network alone; then the checkpoint is empty. Raises UserError.
+    The file may also hold a state_dict of the network alone; then what is returned is empty. Raises UserError.
     """
-    checkpoint, model = load(path), DigitCNN()
+    checkpoint = load(path)
     weights = checkpoint.get("averaged_model", checkpoint)
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} is not of the network in model.py ({reason})") from error
-    return model.to(device).eval(), {} if weights is checkpoint else checkpoint
+    return {} if weights is checkpoint else checkpoint
 
 
 def describe_run(config: TrainConfig, dataset: dict, device: torch.device) -> dict:

@@ -12,7 +12,7 @@ import evaluate
 import train
 from common.command_line import UserError
 from model import DigitCNN
-from training.checkpoint import find_run, load, load_checkpoint, load_model, serialize
+from training.checkpoint import find_run, load, load_checkpoint, load_weights, serialize
 from training.config import TrainConfig
 
 
@@ -51,7 +51,7 @@ def test_checkpoint_saved_again_by_plain_torch_save_loads(checkpoint, tmp_path):
 
 def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint, tmp_path):
     (tmp_path / "best.pt").write_bytes(serialize(checkpoint))
-    model, loaded = load_model(tmp_path / "best.pt")
+    loaded = load_weights(tmp_path / "best.pt", model := DigitCNN())
     assert torch.equal(model.fc2.bias, checkpoint["averaged_model"]["fc2.bias"])
     assert not torch.equal(model.fc2.bias, checkpoint["model"]["fc2.bias"])
     assert loaded["epoch"] == 1
@@ -60,7 +60,7 @@ def test_model_of_a_checkpoint_has_the_averaged_weights(checkpoint, tmp_path):
 def test_model_of_a_plain_state_dict_has_its_weights(tmp_path):
     weights = DigitCNN().state_dict()
     torch.save(weights, tmp_path / "weights.pt")
-    model, loaded = load_model(tmp_path / "weights.pt")
+    loaded = load_weights(tmp_path / "weights.pt", model := DigitCNN())
     assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)
     assert loaded == {}
 
@@ -179,7 +179,7 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
         load_checkpoint(tmp_path)
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(UserError, match="is not a checkpoint, or damaged"):
-        load_model(tmp_path / "list.pt")
+        load_weights(tmp_path / "list.pt", DigitCNN())
     torch.save(DigitCNN().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(UserError, match="is not a checkpoint of train.py: it lacks averaged_model, config"):
         load_checkpoint(tmp_path / "weights.pt")

@@ -243,7 +243,8 @@ def test_death_of_a_process_ends_all_within_seconds_and_the_run_resumes(processe
     assert len(read_metrics(folder / "metrics.csv")) == 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_all_processes_in_one_line_of_ours(small_run, tmp_path, number):
     folder = tmp_path / "run"
     with torchrun(*small_run, "--epochs", "300") as process:

@@ -139,6 +139,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder
     assert_bitwise_equal(run_files(tmp_path / "copy"), uninterrupted)
 
 
+@pytest.mark.exhaustive
 def test_read_only_output_folder_is_found_before_the_first_epoch(flags, folder):
     folder.mkdir()
     result = in_namespaces(f"mount -t tmpfs -o ro none $folder; $python train.py {' '.join(flags)}", folder=folder)
