@@ -1,50 +1,115 @@
+"""The front page and the pages of docs/ say what is true: tables, commands' flags, files, links, answers."""
+
 import re
 import textwrap
+from dataclasses import fields
 
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
+import demo
+import evaluate
 import plot_results
 import predict
-from own_digits.reader import REFERENCE_WEIGHTS
+import train
+from model import DigitCNN
 from training.checkpoint import load_weights
+from training.config import TrainConfig
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]}
+README, DOCS = PAGES[REPOSITORY / "README.md"], "\n".join(PAGES.values())
 
 
-@pytest.mark.parametrize("recipe", ["default", "textbook", "amp"])
-def test_tables_and_curves_are_those_of_the_committed_runs(recipe, tmp_path):
+def page(name: str) -> str:
+    return PAGES[REPOSITORY / name]
+
+
+def test_front_page_is_short_and_begins_with_the_three_commands():
+    assert len(README.splitlines()) <= 150
+    assert re.findall(r"^    (.*)$", README, re.MULTILINE)[:3] == [
+        "pip install -r requirements.txt && python train.py --epochs 10",
+        "python evaluate.py checkpoints/best.pt",
+        "python plot_results.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"), [("default", "README.md"), ("textbook", "docs/reproduction.md"), ("amp", "docs/speed.md")]
+)
+def test_tables_and_curves_are_those_of_the_committed_runs(recipe, name, tmp_path):
     folder = REPOSITORY / "results" / recipe
     runs = sorted(str(path) for path in folder.glob("seed-*"))
     assert plot_results.main([*runs, "--output-dir", str(tmp_path)]) == 0
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert (folder / "results.md").read_text(encoding="utf-8") == text
-    if recipe == "amp":  # of which the README gives the result alone
-        assert text.splitlines()[-1] in README
+    if recipe == "amp":  # of which the page gives the result alone
+        assert text.splitlines()[-1] in page(name)
     else:
-        assert text in README
-        assert f"(results/{recipe}/curves.png)" in README
+        assert text in page(name)
+        assert f"results/{recipe}/curves.png)" in page(name)
     with Image.open(folder / "curves.png") as picture:
         assert picture.text["Description"] == text
 
 
-def test_readme_names_every_flag_and_every_module():
-    for module in REPOSITORY.glob("*.py"):
-        assert f"`{module.name}`" in README
-        for flag in re.findall(r"""add(?:_argument)?\(\s*"(--[a-z0-9-]+)""", module.read_text(encoding="utf-8")):
-            assert flag in README, f"{module.name} {flag}"
+@pytest.mark.parametrize("script", [train, evaluate, plot_results, predict, demo])
+def test_every_flag_is_named(capsys, script):
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    flags = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
+    assert flags
+    assert [flag for flag in flags if not re.search(rf"`[^`\n]*{flag}\b(?!-)", DOCS)] == []
 
 
-@pytest.mark.parametrize("name", ["speed.md", "scaling.md"])
-def test_tables_of_speed_are_those_of_the_benchmarks(name):
-    assert (REPOSITORY / "results" / name).read_text(encoding="utf-8") in README
+def test_every_field_of_the_recipe_is_named_or_has_a_flag_that_is():
+    flags = {field.name: f"--{field.name}".replace("_", "-") for field in fields(TrainConfig)}
+    assert [name for name, flag in flags.items() if flag not in DOCS and f"`{name}`" not in DOCS] == []
 
 
-def test_answers_are_those_of_the_pictures(capsys, monkeypatch):
+def test_every_module_at_the_root_and_every_room_is_named():
+    names = [path.name for path in REPOSITORY.glob("*.py")]
+    names += [f"{path.parent.name}/" for path in REPOSITORY.glob("*/__init__.py")]
+    assert [name for name in names if f"`{name}`" not in README] == []
+
+
+def test_every_python_file_that_is_named_exists():
+    files = [path for pattern in ("*.py", "*/*.py", "tests/*/*.py") for path in REPOSITORY.glob(pattern)]
+    ends = tuple(f"/{path.relative_to(REPOSITORY).as_posix()}" for path in files)
+    named = set(re.findall(r"`([\w/]+\.py)`", DOCS))
+    assert [name for name in named if not any(end.endswith(f"/{name}") for end in ends)] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_and_picture_exists(path):
+    links = re.findall(r'\]\(([^)#\s]+)|src="([^"]+)"', PAGES[path])
+    relative = [link or picture for link, picture in links if not (link or picture).startswith("http")]
+    assert [link for link in relative if not (path.parent / link).exists()] == []
+
+
+def test_every_page_of_docs_is_linked_from_the_front_page():
+    assert [path.name for path in REPOSITORY.glob("docs/*.md") if f"(docs/{path.name})" not in README] == []
+
+
+@pytest.mark.parametrize(("name", "at"), [("speed.md", "docs/speed.md"), ("scaling.md", "docs/several-processes.md")])
+def test_tables_of_speed_are_those_of_the_benchmarks(name, at):
+    assert (REPOSITORY / "results" / name).read_text(encoding="utf-8") in page(at)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/own-digits.md"])
+def test_answers_are_those_of_the_pictures(capsys, monkeypatch, tmp_path, name):
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(predict, "load_best_weights", lambda model, _: load_weights(REFERENCE_WEIGHTS, model))
-    files = re.search(r"python predict.py (results/.*) --preview", README)[1].split()
+    monkeypatch.setattr("own_digits.reader.OWN_CHECKPOINT", tmp_path / "best.pt")  # there is none
+    files = re.search(r"python predict.py (results/.*) --preview", page(name))[1].split()
     assert predict.main(files) == 0
     _, table = capsys.readouterr().out.split("\n\n")
-    assert textwrap.indent(table, "    ") in README
+    assert textwrap.indent(table, "    ") in page(name)
+
+
+def test_lines_for_ones_own_code_give_probabilities(small_run, tmp_path, monkeypatch):
+    assert train.main([*small_run, "--epochs", "1", "--output-dir", str(tmp_path / "checkpoints")]) == 0
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], names)
+    assert names["probabilities"].shape == (1, 10)
+    load_weights(tmp_path / "checkpoints" / "best.pt", model := DigitCNN())
+    assert all(weight.equal(names["model"].state_dict()[name]) for name, weight in model.state_dict().items())

@@ -1,19 +1,17 @@
-"""The tables in results/ are those that the committed runs give, and the README shows them."""
+"""The tables in results/ are those that the committed runs give, and docs/ shows them."""
 
 from conftest import REPOSITORY
 
 from benchmarks import epochs, original, recipe
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
-
-def read(name: str) -> str:
-    return (REPOSITORY / "results" / name).read_text(encoding="utf-8")
+def read(name: str, folder: str = "results") -> str:
+    return (REPOSITORY / folder / name).read_text(encoding="utf-8")
 
 
 def test_epochs_table_is_that_of_the_committed_runs():
     assert epochs.report() == read("epochs.md")
-    assert epochs.report() in README
+    assert epochs.report() in read("recipe.md", "docs")
 
 
 def test_each_run_of_the_epochs_table_is_of_the_default_recipe():
@@ -38,11 +36,11 @@ def test_run_of_another_recipe_or_unfinished_does_not_count_for_the_epochs_table
 
 def test_comparison_with_the_original_is_that_of_the_committed_runs():
     assert original.report() == read("original.md")
-    assert original.report() in README
+    assert original.report() in read("reproduction.md", "docs")
 
 
 def test_table_of_what_was_tried_is_that_of_the_committed_runs():
     text = recipe.report(recipe.read_runs())
     assert text == read("recipe.md")
     ablation = text.split("\n## ")[1].split("\n\n", 1)[1].strip()
-    assert ablation in README
+    assert ablation in read("recipe.md", "docs")

@@ -18,7 +18,7 @@ from training.checkpoint import load_checkpoint
 from training.distributed import local_rank_zero_first, process_group, shard
 from training.metrics import read_metrics
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
 # 14 batches of 57 images and one of 2: fewer than there are processes
 OFFLINE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # where nothing listens
 RAGGED = ["--batch-size", "57"]
@@ -277,9 +277,9 @@ TWO_MACHINES = """
 
 
 @pytest.mark.exhaustive
-def test_two_machines_train_as_one_by_the_commands_of_the_readme(processes, small_run, tmp_path):
+def test_two_machines_train_as_one_by_the_commands_of_the_docs(processes, small_run, tmp_path):
     flags = " ".join([*small_run, *RAGGED, "--epochs", "2", "--output-dir"])
-    commands = [line.split() for line in README.splitlines() if "--nnodes 2" in line]
+    commands = [line.split() for line in PAGE.splitlines() if "--nnodes 2" in line]
     on_machines = [
         f"GLOO_SOCKET_IFNAME=eth-{machine} ip netns exec {machine} $python -m torch.distributed.run "
         f"{' '.join(command[1:])} {flags} $folder/{machine}"
