@@ -1,7 +1,4 @@
-"""Evaluate a checkpoint exactly: every image of a split counts once, whatever the batch size.
-
-python evaluate.py checkpoints/best.pt
-"""
+"""Evaluate a checkpoint: python evaluate.py checkpoints/best.pt"""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from common.files import write_atomically
 from mnist.dataset import load_data, to_float
 from model import DigitCNN
 from training.checkpoint import load_weights, serialize
-from training.config import TrainConfig
+from training.config import config_from
 from training.distributed import all_reduce_sum, choose_device, rank, world_size
 
 
@@ -74,12 +71,8 @@ def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) ->
 def report(evaluation: Evaluation, title: str) -> str:
     """Describe an evaluation as text: accuracy and loss, accuracy of each digit, confusion matrix."""
     counts = f"{evaluation.correct:,} of {len(evaluation.labels):,} images"
-    lines = [
-        title,
-        f"accuracy {evaluation.accuracy:.2%} ({counts}), loss {evaluation.loss:.4f}",
-        "",
-        "true    accuracy   answered" + "".join(f"{digit:6}" for digit in range(10)),
-    ]
+    lines = [title, f"accuracy {evaluation.accuracy:.2%} ({counts}), loss {evaluation.loss:.4f}", ""]
+    lines.append("true    accuracy   answered" + "".join(f"{digit:6}" for digit in range(10)))
     for digit, row in enumerate(evaluation.confusion.tolist()):
         accuracy = f"{row[digit] / sum(row):.2%}" if sum(row) else "no image"
         lines.append(f"{digit:4}   {accuracy:>9}" + " " * 11 + "".join(f"{count or '.':>6}" for count in row))
@@ -99,9 +92,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     device = choose_device(args.device)
-    model = DigitCNN()
-    checkpoint = load_weights(args.checkpoint, model.to(device))
-    config = TrainConfig(**checkpoint.get("config", {}))  # of weights alone: the default
+    model = DigitCNN().to(device)
+    checkpoint = load_weights(args.checkpoint, model)
+    config = config_from(checkpoint.get("config", {}), args.checkpoint)  # of weights alone: the default
     data = load_data(config.dataset, args.data_dir, config.validation_size, device)
     split = getattr(data, args.split)
     evaluation = evaluate(model, split)

@@ -138,8 +138,7 @@ def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -
     started = time.perf_counter()
     train_loss, train_accuracy, learning_rate = train_one_epoch(training, data.train, config, epoch)
     train_seconds = time.perf_counter() - started
-    validation = evaluate(training.averaged_model, data.validation)
-    test = evaluate(training.averaged_model, data.test)
+    validation, test = (evaluate(training.averaged_model, split) for split in (data.validation, data.test))
     if not math.isfinite(train_loss + validation.loss + test.loss):
         raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
     scores = (train_loss, train_accuracy, validation.loss, validation.accuracy, test.loss, test.accuracy)
@@ -195,7 +194,8 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"warning: {folder} is on a file system without locks: nothing keeps a second run out of it")
             print(warning, end="", file=sys.stderr, flush=True)
             counts = ", ".join(f"{count:,} {split}" for split, count in run["dataset"]["images"].items())
-            print(f"{name}: {counts} images; {device}, {world_size()} x {run['threads']} threads; seed {config.seed}")
+            machine = f"device {device}, processes {run['processes']}, threads {run['threads']}"
+            print(f"{name}: {counts} images; {machine}, seed {config.seed}")
             print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
         try:
             for epoch in range(len(history) + 1, config.epochs + 1):

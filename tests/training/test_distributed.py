@@ -164,7 +164,7 @@ def test_shards_of_a_batch_are_all_of_it_and_nearly_equal(monkeypatch, size, cou
 def test_first_process_alone_prints_and_writes(processes, small_run, tmp_path):
     first, *others = run_together(processes, 3, [*small_run, "--epochs", "2"], tmp_path / "run")
     assert first.count("\n|     ") == 2
-    assert "cpu, 3 x 1 threads; seed 0" in first
+    assert "device cpu, processes 3, threads 1, seed 0" in first
     assert others == ["", ""]
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == [".lock", "best.pt", "last.pt", "metrics.csv", "run.json"]
