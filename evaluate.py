@@ -15,7 +15,7 @@ from mnist.dataset import load_data, to_float
 from model import DigitCNN
 from training.checkpoint import load_weights, serialize
 from training.config import config_from
-from training.distributed import all_reduce_sum, choose_device, rank, world_size
+from training.distributed import choose_device
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,15 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) -> Evaluation:
-    """Run a model over a split, on the device of the split, and leave the model as it was.
-
-    Several processes take the batches in turns, and each gets the whole answer.
-    """
+    """Run a model over a split, on the device of the split, and leave the model as it was."""
     was_training = model.training
     model.eval()
-    labels = dataset.tensors[1]
-    logits = torch.zeros(len(labels), 10, device=labels.device)
-    batches = torch.arange(len(labels), device=labels.device).split(batch_size)[rank() :: world_size()]
     with torch.inference_mode():
+        batches = torch.arange(len(dataset), device=dataset.tensors[0].device).split(batch_size)
         loader = DataLoader(dataset, batch_size=None, sampler=batches)
-        for indices, (images, _) in zip(batches, loader, strict=True):
-            logits[indices] = model(to_float(images))
-    all_reduce_sum(logits)
+        logits = torch.cat([model(to_float(images)) for images, _ in loader])
     model.train(was_training)
-    return Evaluation(labels.cpu(), logits.cpu().double())
+    return Evaluation(dataset.tensors[1].cpu(), logits.cpu().double())
 
 
 def report(evaluation: Evaluation, title: str) -> str:

@@ -60,7 +60,7 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
         return config.learning_rate
     if config.schedule == "one-cycle":
         return config.learning_rate * min(progress / config.warm_up, (1 - progress) / (1 - config.warm_up))
-    raise UserError(f"unknown schedule {config.schedule}: choose one-cycle or constant")
+    raise UserError(f"unknown schedule {config.schedule}")
 
 
 def train_step(training: Training, batch: list[Tensor], divisor: float, config: TrainConfig) -> tuple[Tensor, Tensor]:
@@ -152,6 +152,7 @@ def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetric
     try:
         for name in Training.SAVED:
             getattr(training, name).load_state_dict(checkpoint[name])
+        training.optimizer.step()  # without gradients: nothing moves, but another optimizer's state raises
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"can't resume: last.pt is of another network or optimizer ({error})") from error
     return [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
@@ -176,13 +177,12 @@ def main(argv: list[str] | None = None) -> None:
     folder, device = args.output_dir, distributed.choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
 
-    with distributed.process_group(device), locked(folder) if rank() == 0 else nullcontext(True) as is_locked:
+    with distributed.process_group(), locked(folder) if rank() == 0 else nullcontext(True) as is_locked:
         checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings, args.resume)
         name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
         warning = "" if args.dataset == name else warning  # it was asked for
         config = TrainConfig(**{**settings, "dataset": name})
-        with distributed.local_rank_zero_first():
-            data = load_data(name, args.data_dir, config.validation_size, device)
+        data = load_data(name, args.data_dir, config.validation_size, device)
         if config.batch_size > len(data.train):
             raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
         run = describe_run(config, data.describe(), device)

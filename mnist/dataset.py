@@ -51,7 +51,7 @@ class Data(NamedTuple):
 
 
 def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
-    """Return the data set to use, and a line of warning where that is the synthetic one.
+    """Make sure that a data set is there; return its name, and a line of warning where it is the synthetic one.
 
     "auto" is MNIST; where its files are not there and can't be downloaded, it is the synthetic data set. Raises
     UserError when files of MNIST are there and can't be used: they are never replaced by something else.
@@ -59,14 +59,14 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
     if name not in ("auto", *DATASETS):
         raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")
     reason = ""
-    if name == "auto":
-        name = "mnist"
-        try:
-            fetch(name, data_dir)
-        except DataMissing as error:
-            name, reason = "synthetic", f"{error}. "
+    try:
+        fetch("mnist" if name == "auto" else name, data_dir)
+    except DataMissing as error:
+        if name != "auto":
+            raise
+        name, reason = "synthetic", f"{error}. "
     if name != "synthetic":
-        return name, ""
+        return "mnist" if name == "auto" else name, ""
     what = "This run trains on synthetic digits, drawn from fonts and far easier than handwriting"
     return name, f"warning: {reason}{what}: its numbers say nothing about MNIST\n"
 

@@ -192,8 +192,8 @@ def test_one_cycle_rises_linearly_for_a_fifth_of_the_run_and_falls_linearly_to_z
 def test_constant_schedule_is_constant_and_an_unknown_one_is_an_error():
     constant = TrainConfig(learning_rate=0.001, schedule="constant")
     assert {learning_rate_at(tenths / 10, constant) for tenths in range(11)} == {0.001}
-    with pytest.raises(UserError, match="unknown schedule cosine"):
-        learning_rate_at(0.5, TrainConfig(schedule="cosine"))
+    with pytest.raises(UserError, match="unknown schedule sawtooth"):
+        learning_rate_at(0.5, TrainConfig(schedule="sawtooth"))
 
 
 @pytest.mark.parametrize(
@@ -421,12 +421,12 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
         (["--weight-decay", "-1"], "weight_decay must be from 0 to 1e+30, not -1"),
         (["--ema-decay", "1"], "ema_decay must be from 0 to 0.999999, not 1"),
         (["--seed", "-1"], "seed must be from 0 to"),
-        (["--schedule", "cosine"], "--schedule: invalid choice: 'cosine'"),
+        (["--schedule", "sawtooth"], "--schedule: invalid choice: 'sawtooth'"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
         (["--set", "speed=9"], "argument --set: 'speed' is not one of epochs, batch_size"),
         (["--set", "warm_up=fast"], "argument --set: warm_up must be of type float, not 'fast'"),
         (["--set", "augment=perhaps"], "argument --set: augment must be of type bool, not 'perhaps'"),
-        (["--set", "schedule=cosine"], "unknown schedule cosine: choose one-cycle or constant"),
+        (["--set", "schedule=sawtooth"], "unknown schedule sawtooth"),
         (["--dataset", "cifar"], "--dataset cifar is unknown: choose one of auto, mnist, synthetic"),
         (["--batch-size", "801"], "--batch-size 801 is more than the 800 training images"),
         (["--validation-size", "1000"], "--validation-size 1000 leaves none of 1000 images to train on"),

@@ -8,7 +8,6 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -102,18 +101,13 @@ def describe_run(config: TrainConfig, dataset: dict, device: torch.device) -> di
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers may depend on, and the commit of this repository ("" outside git)."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
+        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     except OSError:  # no git on this machine
         commit = ""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "torchvision": importlib.metadata.version("torchvision"),
-        "numpy": np.__version__,
-        "git_commit": commit,
-    }
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"python": platform.python_version(), **packages, "git_commit": commit}
 
 
 def open_folder(folder: Path, run: dict, is_resumed: bool) -> None:

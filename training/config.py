@@ -72,7 +72,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--batch-size", type=int, help=f"images in a step (default: {default.batch_size})")
     add("--learning-rate", type=float, help=f"one-cycle: its peak (default: {default.learning_rate})")
     add("--weight-decay", type=float, help=f"decoupled (default: {default.weight_decay})")
-    add("--schedule", choices=["one-cycle", "constant"], help=f"of the learning rate (default: {default.schedule})")
+    add("--schedule", choices=["one-cycle", "constant"], help=f"(default: {default.schedule})")
     add("--ema-decay", type=float, help=f"of the averaged weights; 0: no average (default: {default.ema_decay})")
     add("--augment", action=BooleanOptionalAction, help="distort the training images at random (default: on)")
     add("--amp", action=BooleanOptionalAction, help="bfloat16, for GPUs and CPUs with AVX512-BF16 (default: off)")
@@ -118,13 +118,7 @@ def config_from(saved: dict, path: Path) -> TrainConfig:
 
 def check_resumable(saved: TrainConfig, settings: dict) -> None:
     """Raise UserError when settings were given that are not those of the saved run."""
-    differences = [
-        f"{name} is {getattr(saved, name)}, not {value}"
-        for name, value in settings.items()
-        if getattr(saved, name) != value
-    ]
-    if differences:
-        raise UserError(
-            f"can't resume with other settings ({'; '.join(differences)}): leave them out, "
-            "or start a new run without --resume"
-        )
+    pairs = [(name, getattr(saved, name), value) for name, value in settings.items()]
+    if differences := [f"{name} is {old}, not {new}" for name, old, new in pairs if old != new]:
+        advice = "leave them out, or start a new run without --resume"
+        raise UserError(f"can't resume with other settings ({'; '.join(differences)}): {advice}")

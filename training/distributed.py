@@ -39,12 +39,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did."""
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun started, if it did: with NCCL on GPUs, with Gloo on CPUs."""
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    dist.init_process_group(timeout=TIMEOUT)
     yield
     dist.destroy_process_group()
 
@@ -77,14 +77,3 @@ def broadcast_from_rank_zero(function: Callable[..., T], *arguments) -> T:
     if dist.is_initialized():
         dist.broadcast_object_list(result)
     return result[0]
-
-
-@contextlib.contextmanager
-def local_rank_zero_first() -> Iterator[None]:
-    """Let one process of each machine through the context before the others."""
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if dist.is_initialized() and not is_first:
-        dist.barrier()
-    yield
-    if dist.is_initialized() and is_first:
-        dist.barrier()

@@ -159,7 +159,8 @@ def test_auto_is_mnist_where_it_can_be_had_and_else_synthetic_with_the_reason(mn
     assert name == "synthetic"
     assert "can't get the data set mnist" in warning
     assert "put its four files" in warning
-    assert choose_dataset("mnist", tmp_path / "offline") == ("mnist", "")  # which is what was asked for
+    with pytest.raises(DataMissing, match="can't get the data set mnist"):
+        choose_dataset("mnist", tmp_path / "offline")
     assert "is given up after 20 seconds" in capsys.readouterr().err
 
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from running import in_namespaces, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 from training.checkpoint import load_checkpoint
-from training.distributed import local_rank_zero_first, process_group, shard
+from training.distributed import shard
 from training.metrics import read_metrics
 
 PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
@@ -127,26 +126,6 @@ def test_evaluation_by_several_processes_is_bitwise_that_of_one(processes, small
     for other in others:
         for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "train_accuracy"):
             assert getattr(other, column) == getattr(one, column)
-
-
-def join_in_turn(rank: int, count: int, port: int, log: Path) -> None:
-    torchrun_variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in torchrun_variables.items()}, MASTER_ADDR="127.0.0.1")
-    with process_group(torch.device("cpu")), local_rank_zero_first():
-        time.sleep(0 if rank else 0.3)
-        with log.open("a") as file:
-            file.write(str(rank))
-
-
-def test_first_process_of_a_machine_goes_before_the_others(processes, tmp_path):
-    port, log = free_port(), tmp_path / "log"
-    children = [processes.Process(target=join_in_turn, args=(rank, 3, port, log)) for rank in range(3)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-    assert sorted(log.read_text()) == ["0", "1", "2"]
-    assert log.read_text()[0] == "0"
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 57, 128])
