@@ -103,6 +103,7 @@ def test_change_applies_to_the_program_as_it_is(title, tmp_path):
         compile(path.read_text(encoding="utf-8"), str(path), "exec")
 
 
+@pytest.mark.exhaustive
 def test_every_epoch_leaves_a_checkpoint(train_changed, tmp_path):
     checkpoint = train_changed("A checkpoint of every epoch")
     assert_bitwise_equal(load_checkpoint(tmp_path / "run" / "epochs" / "1.pt"), checkpoint)

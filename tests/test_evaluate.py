@@ -168,6 +168,7 @@ def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
         assert gap + 1 == pytest.approx(2 * (len(columns) - gap - 1), abs=3)
 
 
+@pytest.mark.exhaustive
 def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
     command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -81,6 +81,7 @@ def test_file_names_of_any_kind_are_printed_and_drawn(folder, capsys):
     assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == names
 
 
+@pytest.mark.exhaustive
 def test_names_that_the_output_cannot_encode_are_written_otherwise(folder):
     Path("数字.png").hardlink_to("seven.png")
     command = [sys.executable, str(REPOSITORY / "predict.py"), "数字.png"]
@@ -116,7 +117,7 @@ def test_preview_is_drawn_again_but_never_over_a_picture_of_the_users(folder, ca
     assert Path("seven.png").read_bytes() == before
 
 
-@pytest.mark.parametrize("script", ["predict", "demo"])
+@pytest.mark.parametrize("script", ["predict", pytest.param("demo", marks=pytest.mark.exhaustive)])
 def test_script_starts_without_torchvision_the_compiler_and_matplotlib(script):
     slow = ("torchvision", "torch._dynamo", "matplotlib")  # each costs the start up to a second
     code = f"import sys, {script}; print([name for name in {slow} if name in sys.modules])"
