@@ -20,7 +20,7 @@ from tqdm import tqdm
 from common.command_line import UserError, command
 from common.files import locked, write_atomically, write_json
 from evaluate import evaluate
-from mnist.augmentation import random_maps, warp
+from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
@@ -73,7 +73,7 @@ def train_step(training: Training, batch: list[Tensor], divisor: float, config: 
     images, labels, *maps = batch
     images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
     if config.augment:
-        images = warp(images, *maps)
+        images = augment(images, *maps)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.amp):
         logits = training.parallel_model(images)  # (B, 10)
         loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)  # in float32

@@ -70,3 +70,8 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     points = maps.flatten(0, 1) @ basis(maps.shape[2], images.device)  # (2B, 784)
     grid = points.view(-1, 2, SIZE, SIZE).permute(0, 2, 3, 1)  # (B, 28, 28, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def augment(images: Tensor, maps: Tensor) -> Tensor:
+    """Return a batch for training, (B, 1, 28, 28) floats in [0, 1]: the images distorted by maps, (B, 2, 3 + P)."""
+    return warp(images, maps)

@@ -59,16 +59,16 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
     if name not in ("auto", *DATASETS):
         raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")
     reason = ""
-    try:
-        fetch("mnist" if name == "auto" else name, data_dir)
-    except DataMissing as error:
-        if name != "auto":
-            raise
-        name, reason = "synthetic", f"{error}. "
-    if name != "synthetic":
-        return "mnist" if name == "auto" else name, ""
+    if name == "auto":
+        try:
+            fetch("mnist", data_dir)
+            return "mnist", ""
+        except DataMissing as error:
+            name, reason = "synthetic", f"{error}. "
+    fetch(name, data_dir)
     what = "This run trains on synthetic digits, drawn from fonts and far easier than handwriting"
-    return name, f"warning: {reason}{what}: its numbers say nothing about MNIST\n"
+    warning = f"warning: {reason}{what}: its numbers say nothing about MNIST\n"
+    return name, warning if name == "synthetic" else ""
 
 
 def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: torch.device | str = "cpu") -> Data:
@@ -83,19 +83,16 @@ def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: to
         checksums = {file: md5((folder / file).read_bytes()) for file in MD5}
         if name == "mnist":
             check_mnist(folder, checksums)
-        whole, test = (DATASETS[name](data_dir, train=is_train) for is_train in (True, False))
-        splits = [
-            TensorDataset(whole.data[:-validation_size].to(device), whole.targets[:-validation_size].to(device)),
-            TensorDataset(whole.data[-validation_size:].to(device), whole.targets[-validation_size:].to(device)),
-            TensorDataset(test.data.to(device), test.targets.to(device)),
-        ]
+        halves = (DATASETS[name](data_dir, train=is_train) for is_train in (True, False))
+        whole, test = (TensorDataset(half.data.to(device), half.targets.to(device)) for half in halves)
     except OSError as error:
         raise UserError(f"can't read {folder}: {error.strerror}") from error
     except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
         raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
-    if validation_size >= len(whole):
+    cut = len(whole) - validation_size
+    if cut < 1:
         raise UserError(f"--validation-size {validation_size} leaves none of {len(whole)} images to train on")
-    return Data(name, *splits, checksums)
+    return Data(name, TensorDataset(*whole[:cut]), TensorDataset(*whole[cut:]), test, checksums)
 
 
 def raw_folder(name: str, data_dir: Path) -> Path:

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from mnist.synthetic import SyntheticMNIST
 from model import DigitCNN
 from own_digits.reader import REFERENCE_WEIGHTS
 from training.checkpoint import load_weights
+
+# The background jobs of a shell ignore SIGINT, and so would the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]

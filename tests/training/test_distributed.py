@@ -13,8 +13,9 @@ from conftest import REPOSITORY
 from running import in_namespaces, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
+import train
 from training.checkpoint import load_checkpoint
-from training.distributed import shard
+from training.distributed import choose_device, shard
 from training.metrics import read_metrics
 
 PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
@@ -275,3 +276,17 @@ def test_two_machines_train_as_one_by_the_commands_of_the_docs(processes, small_
     assert not (tmp_path / "run" / "b").exists()
     run_together(processes, 2, [*small_run, *RAGGED, "--epochs", "2"], tmp_path / "one machine")
     assert_bitwise_equal(run_files(tmp_path / "run" / "a"), run_files(tmp_path / "one machine"))
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "cuda:-1", "meta", "hpu", "xla"])
+def test_device_that_is_not_there_is_refused_in_one_line(name, tmp_path, capsys):
+    arguments = ["--device", name, "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "run")]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"--device {name} can't be used here" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_chooses_a_device_that_works():
+    torch.ones(2, device=choose_device("auto")).sum()
