@@ -76,7 +76,7 @@ def report(evaluation: Evaluation, title: str) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or weights")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where MNIST lies (default: data)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="of the data sets (default: data)")
     parser.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")

@@ -27,8 +27,8 @@ CURVES = [
 
 def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
     """Return the recipe of a run and its metrics. Raises UserError when the folder holds no run."""
-    config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
-    return config, read_metrics(folder / "metrics.csv")
+    history = read_metrics(folder / "metrics.csv")
+    return config_from(read_json(folder / "run.json").get("config"), folder / "run.json"), history
 
 
 def check_comparable(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> None:

@@ -24,7 +24,7 @@ from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
-from training.checkpoint import describe_run, find_run, open_folder, serialize
+from training.checkpoint import describe_run, find_run, prepare_output_dir, serialize
 from training.config import TrainConfig, parse_arguments
 from training.distributed import broadcast_from_rank_zero, rank, shard, world_size
 from training.metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
@@ -36,7 +36,7 @@ class Training(NamedTuple):
     model: nn.Module
     averaged_model: nn.Module  # its weights are the exponential moving average of the model's
     optimizer: torch.optim.Optimizer
-    parallel_model: nn.Module  # the model; in several processes, DistributedDataParallel averages their gradients
+    ddp_model: nn.Module  # the model; in several processes, DistributedDataParallel averages their gradients
 
     SAVED = ("model", "averaged_model", "optimizer")  # those whose state_dict is in a checkpoint
 
@@ -47,8 +47,8 @@ def build_training(config: TrainConfig, device: torch.device) -> Training:
     model = DigitCNN().to(device)
     rate, betas = learning_rate_at(0, config), (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=config.weight_decay, fused=True)
-    parallel_model = DistributedDataParallel(model) if world_size() > 1 else model
-    return Training(model, copy.deepcopy(model), optimizer, parallel_model)
+    ddp_model = DistributedDataParallel(model) if world_size() > 1 else model
+    return Training(model, copy.deepcopy(model), optimizer, ddp_model)
 
 
 def learning_rate_at(progress: float, config: TrainConfig) -> float:
@@ -66,8 +66,8 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
 def train_step(training: Training, batch: list[Tensor], divisor: float, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Train on a batch: images, (B, 28, 28) uint8; labels, (B,); with augmentation also maps, (B, 2, 3 + P).
 
-    The summed loss is divided by divisor, the batch's size; of several processes, each has a shard of the batch, and
-    divisor is the whole batch's size over their number: so the mean of their gradients is exactly that of the batch.
+    The summed loss is divided by divisor, the batch's size. Each of several processes has a shard of the batch, and
+    divisor is the whole batch's size over their number: so the mean of their gradients is that of the whole batch.
     Returns the summed loss and the number of correct answers; both stay on the device.
     """
     images, labels, *maps = batch
@@ -75,7 +75,7 @@ def train_step(training: Training, batch: list[Tensor], divisor: float, config: 
     if config.augment:
         images = augment(images, *maps)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.amp):
-        logits = training.parallel_model(images)  # (B, 10)
+        logits = training.ddp_model(images)  # (B, 10)
         loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)  # in float32
     training.optimizer.zero_grad()
     (loss / divisor).backward()
@@ -85,10 +85,10 @@ def train_step(training: Training, batch: list[Tensor], divisor: float, config: 
 
 @torch.no_grad()
 def update_average(training: Training, step: int, config: TrainConfig) -> None:
-    """Move the averaged weights towards the model's; buffers go along. step counts from 0 at the start of the run."""
+    """Move the averaged weights towards the model's; buffers, too. step counts from 0 at the start of the run."""
     decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))  # short at first: the first weights are poor
-    values = training.averaged_model.state_dict().values(), training.model.state_dict().values()
-    for average, value in zip(*values, strict=True):
+    averaged, current = ([*m.parameters(), *m.buffers()] for m in (training.averaged_model, training.model))
+    for average, value in zip(averaged, current, strict=True):
         if average.is_floating_point():
             average.lerp_(value, 1 - decay)
         else:
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         training = build_training(config, device)
         history = restore(training, checkpoint, run) if checkpoint else []
         if rank() == 0:
-            open_folder(folder, run, checkpoint is not None)
+            prepare_output_dir(folder, run, args.resume)
             if not is_locked:
                 print(f"warning: {folder} is on a file system without locks: nothing keeps a second run out of it")
             print(warning, end="", file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ def measure_here(batch_sizes: list[int], data_dir: str) -> None:
             config, waits = TrainConfig(batch_size=batch_size), []
             training = train.build_training(config, device)
             if world_size() > 1:
-                training.parallel_model.register_comm_hook(waits, timed_allreduce)
+                training.ddp_model.register_comm_hook(waits, timed_allreduce)
             train.train_one_epoch(training, first(split, 10 * batch_size), config, 1)  # as a start
             waits.clear()
             part = first(split, STEPS * batch_size)

@@ -26,18 +26,14 @@ class Parser(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM, and what clusters send before they preempt a job, interrupt the program as Ctrl-C does."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
+    """Let SIGTERM, and what clusters send before they preempt a job, raise KeyboardInterrupt as Ctrl-C does."""
     names = ("SIGTERM", "SIGHUP", "SIGUSR1")  # of which Windows has the first only
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     is_main_thread = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
     # A signal that is ignored, as SIGHUP is under nohup, stays so.
     changed = [number for number in numbers if is_main_thread and signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
-        signal.signal(number, interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

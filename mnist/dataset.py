@@ -31,7 +31,7 @@ MD5 = {  # of the unpacked files of MNIST
 MIRROR_TIMEOUT_SECONDS = 20  # without a byte
 
 
-class DataMissing(UserError):
+class DatasetNotFound(UserError):
     """A data set is not there and can't be downloaded."""
 
 
@@ -63,7 +63,7 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
         try:
             fetch("mnist", data_dir)
             return "mnist", ""
-        except DataMissing as error:
+        except DatasetNotFound as error:
             name, reason = "synthetic", f"{error}. "
     fetch(name, data_dir)
     what = "This run trains on synthetic digits, drawn from fonts and far easier than handwriting"
@@ -122,7 +122,7 @@ def fetch(name: str, data_dir: Path) -> None:
     """Make sure that the four files of a data set are there: unpack their archives, or else download or draw them.
 
     New files are made beside their place and moved there once all four are whole.
-    Raises DataMissing when the files are not there and can't be had, UserError when some are there and can't be used.
+    Raises DatasetNotFound when the files are not there and can't be made, UserError when some are there but unusable.
     """
     folder = raw_folder(name, data_dir)
     if has_files(folder):
@@ -152,8 +152,12 @@ def fetch(name: str, data_dir: Path) -> None:
             raise UserError(f"{', '.join(damaged)} in {folder}: {what}; delete that ({reason})") from error
         if name == "mnist":
             check_mnist(folder, {file: md5((folder / file).read_bytes()) for file in MD5 if (folder / file).is_file()})
+        if name == "synthetic":
+            raise UserError(f"can't write {folder} ({reason}): choose another --data-dir") from error
         files = f"its four files ({', '.join(MD5)}; unpacked or .gz)"
-        raise DataMissing(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
+        raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 def has_files(folder: Path) -> bool:

@@ -380,7 +380,7 @@ def test_resume_on_other_threads_says_that_it_may_round_differently(small_run, t
     (tmp_path / "run" / "run.json").write_text(json.dumps({**run, "threads": 99}))
     assert run["seconds"] > 0
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
-    assert "Other threads than before" in capsys.readouterr().out
+    assert "Resuming with other threads" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == 99  # which made all of its epochs
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import pickle
 import platform
 import subprocess
 import zipfile
@@ -27,15 +28,18 @@ def serialize(value: dict) -> bytes:
 def load(path: Path) -> dict:
     """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as file:
             # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a ZIP bomb does.
-            if archive.testzip() or any(entry.compress_type for entry in archive.infolist()):
+            if file.testzip() or any(entry.compress_type for entry in file.infolist()):
                 raise zipfile.BadZipFile("damaged")
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}: train first (python train.py)") from error
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        advice = "save the state_dict of a network, not the network itself"
+        raise UserError(f"{path} holds more than tensors and plain values: {advice}") from error
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a checkpoint, or damaged ({reason})") from error
@@ -110,14 +114,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "git_commit": commit}
 
 
-def open_folder(folder: Path, run: dict, is_resumed: bool) -> None:
-    """Begin a run in a folder, after the files of an earlier one have been archived, or continue the run in it."""
-    if is_resumed:
+def prepare_output_dir(folder: Path, run: dict, is_resumed: bool) -> None:
+    """Continue the run in a folder; or begin one there, after the files of an earlier one have been archived."""
+    if is_resumed and (folder / "run.json").exists():
         earlier = read_json(folder / "run.json")
-        run["seconds"] = earlier["seconds"]
+        run["seconds"] = earlier.get("seconds", 0.0)
         if changed := [key for key in ("device", "processes", "threads", "versions") if earlier.get(key) != run[key]]:
-            print(f"Other {', '.join(changed)} than before: the rest of the run may round differently.")
+            print(f"Resuming with other {', '.join(changed)}: the rest of the run may round differently.")
     else:
+        if is_resumed:
+            print(f"There is no run in {folder} to resume: a new one begins.")
         if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
             print(f"The earlier run is now in {archived}")
         write_json(folder / "run.json", run)

@@ -81,9 +81,14 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add = parser.add_argument
     add("--textbook", action="store_true", help="plain Adam at a constant rate of 0.001, nothing else")
     add("--set", type=parse_setting, action="append", default=[], metavar="NAME=VALUE", help="any field of TrainConfig")
-    add("--dataset", default="auto", help="mnist, synthetic, or auto: MNIST if it can be had (default: auto)")
-    add("--data-dir", type=Path, default=Path("data"), help="where MNIST lies, or goes (default: data)")
-    add("--output-dir", type=Path, default=Path("checkpoints"), help="for the files of the run (default: checkpoints)")
+    add("--dataset", default="auto", help="mnist, synthetic, or auto: MNIST if it is available (default: auto)")
+    add("--data-dir", type=Path, default=Path("data"), help="of the data sets (default: data)")
+    add(
+        "--output-dir",
+        type=Path,
+        default=Path("checkpoints"),
+        help="of the files of the run (default: checkpoints)",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.command_line import UserError
 
-TIMEOUT = timedelta(minutes=10)  # for another process's answer; one that dies is noticed at once, a lost network isn't
+TIMEOUT = timedelta(minutes=10)  # how long to wait for another process, as when the network is lost
 
 T = TypeVar("T")
 
@@ -40,13 +40,21 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did: with NCCL on GPUs, with Gloo on CPUs."""
+    """Join the processes that torchrun started, if it did: with NCCL on GPUs, with Gloo on CPUs.
+
+    Raises UserError when another process has ended.
+    """
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
         yield
         return
-    dist.init_process_group(timeout=TIMEOUT)
-    yield
-    dist.destroy_process_group()
+    try:
+        dist.init_process_group(timeout=TIMEOUT)
+        yield
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise  # an error of something else
+        raise UserError(f"another process has ended ({error}): start all again with --resume") from error
 
 
 def rank() -> int:

@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from common.command_line import UserError
-from mnist.dataset import DATASETS, MD5, DataMissing, choose_dataset, load_data, to_float
+from mnist.dataset import DATASETS, MD5, DatasetNotFound, choose_dataset, load_data, to_float
 from mnist.synthetic import SyntheticMNIST
 
 
@@ -146,7 +146,7 @@ def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""
     raw = tmp_path / "data" / "MNIST" / "raw"
-    with pytest.raises(DataMissing, match=rf"{reason}.*: put its four files \(train-images.* or .gz\) into {raw}$"):
+    with pytest.raises(DatasetNotFound, match=rf"{reason}.*: put its four files \(train-images.* or .gz\) into {raw}$"):
         load_data("mnist", tmp_path / "data", validation_size=200)
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
@@ -159,7 +159,7 @@ def test_auto_is_mnist_where_it_can_be_had_and_else_synthetic_with_the_reason(mn
     assert name == "synthetic"
     assert "can't get the data set mnist" in warning
     assert "put its four files" in warning
-    with pytest.raises(DataMissing, match="can't get the data set mnist"):
+    with pytest.raises(DatasetNotFound, match="can't get the data set mnist"):
         choose_dataset("mnist", tmp_path / "offline")
     assert "is given up after 20 seconds" in capsys.readouterr().err
 

@@ -164,7 +164,7 @@ def test_run_of_two_processes_resumes_with_another_number_of_them(processes, sma
     run_together(processes, 2, flags, folder, exit_codes=[-signal.SIGKILL, 1], kill_at=24, float64=True)
     assert load_checkpoint(folder / "last.pt")["epoch"] == 1
     log = run_together(processes, count, [*flags, "--resume"], folder, float64=True)[0]
-    assert "Other processes than before" in log
+    assert "Resuming with other processes" in log
     run_together(processes, 1, flags, tmp_path / "one", float64=True)
     ours, theirs = (load_checkpoint(path / "last.pt") for path in (folder, tmp_path / "one"))
     for name, weight in theirs["averaged_model"].items():
