@@ -7,7 +7,6 @@ on it says anything about MNIST: runs, tables and plots carry its name.
 import struct
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -57,6 +56,8 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
 
 def draw_glyph(font: str, digit: int) -> np.ndarray:
     """Draw one digit, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
+    import matplotlib  # only where digits are drawn: it takes a while
+
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     canvas = Image.new("L", (200, 200))
     ImageDraw.Draw(canvas).text((30, 0), str(digit), fill=255, font=ImageFont.truetype(str(path), 120))
