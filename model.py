@@ -24,15 +24,18 @@ class DigitCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (B, 10), of images, (B, 1, 28, 28) floats in [0, 1] with 0 as background.
 
-        The network normalises its own input, so no caller can forget to.
+        A single image, (1, 28, 28), gives (10,). The network normalises its own input, so no caller can forget to.
+        Raises TypeError for integers.
         """
+        if not images.is_floating_point():
+            raise TypeError(f"images must be floats in [0, 1], not {images.dtype}: divide bytes by 255")
         x = (images - MNIST_MEAN) / MNIST_STD
         # Pooling before ReLU gives the same values as after it, with a quarter of the work for ReLU.
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 26, 26) -> (B, 10, 13, 13)
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 20, 11, 11) -> (B, 20, 5, 5)
-        x = F.relu(self.fc1(x.flatten(1)))  # (B, 500) -> (B, 50)
+        x = F.relu(self.fc1(x.flatten(-3)))  # (B, 500) -> (B, 50)
         return self.fc2(x)  # (B, 10)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probability of each digit, (B, 10), for images, (B, 1, 28, 28) floats in [0, 1]."""
-        return self(images).softmax(dim=1)
+        return self(images).softmax(dim=-1)

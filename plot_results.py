@@ -3,16 +3,13 @@
 python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
-import io
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from common.command_line import Parser, UserError, command
+from common.figures import Axes, Figure, MaxNLocator, save_figure, without_tex
 from common.files import read_json, write_atomically
 from training.config import TrainConfig, config_from
 from training.metrics import TABLE, EpochMetrics, best_epoch, format_value, markdown_row, read_metrics, table_heading
@@ -75,11 +72,9 @@ def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetri
     return "\n".join([describe(configs, histories), "", *rows, "", result, ""])
 
 
-def draw_curves(title: str, histories: list[list[EpochMetrics]], description: str = "") -> bytes:
-    """Draw loss and accuracy of all splits over the epochs, with bands of one standard deviation.
-
-    Returns a PNG that carries the description as text, so that a picture can be held against its table.
-    """
+@without_tex
+def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> Figure:
+    """Draw loss and accuracy of all splits over the epochs, with bands of one standard deviation."""
     figure = Figure(figsize=(6, 8), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=11, wrap=True)
     loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
@@ -96,9 +91,7 @@ def draw_curves(title: str, histories: list[list[EpochMetrics]], description: st
     set_ticks(accuracy_axes, [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 1], "{:.1%}")
     loss_axes.legend(fontsize=11)
     accuracy_axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None, "Description": description})
-    return png.getvalue()
+    return figure
 
 
 def draw_panel(axes: Axes, histories: list[list[EpochMetrics]], quantity: str) -> None:
@@ -133,7 +126,9 @@ def main(argv: list[str] | None = None) -> None:
     check_comparable(configs, histories)
     markdown = results_markdown(configs, histories)
     write_atomically(args.output_dir / "results.md", markdown)
-    write_atomically(args.output_dir / "curves.png", draw_curves(describe(configs, histories), histories, markdown))
+    # The picture carries the table as text, so that they can be compared.
+    metadata = {"Software": None, "Description": markdown}
+    save_figure(draw_curves(describe(configs, histories), histories), args.output_dir / "curves.png", metadata)
     print(f"{markdown}\nWritten: {args.output_dir / 'results.md'}, {args.output_dir / 'curves.png'}")
 
 

@@ -10,11 +10,23 @@ from common.command_line import Parser, UserError, command, print_error
 from model import DigitCNN
 from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_digit
 
+SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def expand(path: Path) -> list[Path]:
+    """Return the pictures in a folder, or those that a pattern matches where the shell has not expanded it."""
+    found = [path]
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    elif not path.exists():
+        found = sorted(path.parent.glob(path.name))
+    return found or [path]
+
 
 @command
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("predict.py", description="Read the digits in pictures, one digit in each.")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a photo, a drawing, an image of MNIST")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture, or a folder of pictures")
     parser.add_argument("--checkpoint", type=Path, help=f"(default: {OWN_CHECKPOINT}, else a reference run's weights)")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each image, on a line of its own")
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draw what the network sees, and its answers")
@@ -26,13 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     model = DigitCNN().eval()
     weights = load_best_weights(model, args.checkpoint)
 
+    paths = [file for path in args.images for file in expand(path)]
     # A file's name may have line breaks and other control characters.
-    names = ["".join(char if char.isprintable() else "\ufffd" for char in str(path)) for path in args.images]
+    names = ["".join(char if char.isprintable() else "\ufffd" for char in str(path)) for path in paths]
     width = max(len(name) for name in ["file", *names])
     if not args.json:
         print(f"weights: {weights}\n\n{'file':{width}}  digit  probability  runner-up", flush=True)
     answers = []
-    for path, name in zip(args.images, names, strict=True):
+    for path, name in zip(paths, names, strict=True):
         try:
             answer = read_digit(model, path)
         except UserError as error:

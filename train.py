@@ -24,7 +24,7 @@ from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
-from training.checkpoint import describe_run, find_run, prepare_output_dir, serialize
+from training.checkpoint import describe_run, find_run, load_weights, prepare_output_dir, serialize
 from training.config import TrainConfig, parse_arguments
 from training.distributed import broadcast_from_rank_zero, rank, shard, world_size
 from training.metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
@@ -41,10 +41,12 @@ class Training(NamedTuple):
     SAVED = ("model", "averaged_model", "optimizer")  # those whose state_dict is in a checkpoint
 
 
-def build_training(config: TrainConfig, device: torch.device) -> Training:
-    """Return the network, the moving average of its weights, and the optimizer, all at their start."""
+def build_training(config: TrainConfig, device: torch.device, init: Path | None = None) -> Training:
+    """Return the network, with the weights in the file init if there is one, their average, and the optimizer."""
     torch.manual_seed(config.seed)
     model = DigitCNN().to(device)
+    if init:
+        load_weights(init, model)
     rate, betas = learning_rate_at(0, config), (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=config.weight_decay, fused=True)
     ddp_model = DistributedDataParallel(model) if world_size() > 1 else model
@@ -120,9 +122,8 @@ def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainCon
     loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=[shard(indices) for indices in batches])
     results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
     training.model.train()
-    first_step = (epoch - 1) * len(batches)  # of the epoch, counted from the start of the run
     bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)
-    for step, (batch, indices) in enumerate(zip(bar, batches, strict=True), first_step):
+    for step, (batch, indices) in enumerate(zip(bar, batches, strict=True), (epoch - 1) * len(batches)):
         progress = (step + 0.5) / (config.epochs * len(batches))
         learning_rate = torch.tensor(learning_rate_at(progress, config)).item()  # in float32, like the weights
         for group in training.optimizer.param_groups:
@@ -176,7 +177,6 @@ def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
     folder, device = args.output_dir, distributed.choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
-
     with distributed.process_group(), locked(folder) if rank() == 0 else nullcontext(True) as is_locked:
         checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings, args.resume)
         name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
@@ -185,8 +185,8 @@ def main(argv: list[str] | None = None) -> None:
         data = load_data(name, args.data_dir, config.validation_size, device)
         if config.batch_size > len(data.train):
             raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
-        run = describe_run(config, data.describe(), device)
-        training = build_training(config, device)
+        run = describe_run(config, data.describe(), device, args.init)
+        training = build_training(config, device, args.init)
         history = restore(training, checkpoint, run) if checkpoint else []
         if rank() == 0:
             prepare_output_dir(folder, run, args.resume)

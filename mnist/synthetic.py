@@ -56,7 +56,7 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
 
 def draw_glyph(font: str, digit: int) -> np.ndarray:
     """Draw one digit, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
-    import matplotlib  # only where digits are drawn: it takes a while
+    from common.figures import matplotlib  # only where digits are drawn: its import takes a while
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     canvas = Image.new("L", (200, 200))

@@ -1,13 +1,9 @@
 """Draw the preview of predict.py: each picture, what the network sees of it, and the probabilities of the digits."""
 
-import io
-import warnings
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from common.command_line import UserError
-from common.files import write_atomically
+from common.figures import Figure, save_figure, without_tex
 from own_digits.reader import Answer
 
 
@@ -22,6 +18,7 @@ def check_can_write_preview(path: Path) -> None:
         raise UserError(f"can't write {path}: {error.strerror}") from error
 
 
+@without_tex
 def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, max_shown: int = 60) -> None:
     """Draw a row for each pair of a file's name and its answer, as a PNG file. Raises UserError if that fails."""
     shown = answers[:max_shown]
@@ -44,8 +41,4 @@ def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, max_
         right.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=8)
         right.spines[["top", "right"]].set_visible(False)
         right.set_title(f"{digit}, {answer.probabilities[digit]:.2%}", fontsize=11)
-    png = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a file's name may have characters that the font lacks
-        figure.savefig(png, format="png", metadata={"Title": "predict.py"})
-    write_atomically(path, png.getvalue())
+    save_figure(figure, path, {"Title": "predict.py"})

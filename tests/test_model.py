@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +35,17 @@ def test_probabilities_are_positive_and_sum_to_one():
     assert probabilities.shape == (4, 10)
     assert (probabilities > 0).all()
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(4))
+
+
+def test_single_image_as_to_tensor_gives_it_is_answered_as_in_a_batch(reference):
+    image = torch.rand(1, 28, 28)
+    torch.testing.assert_close(reference(image), reference(image[None])[0])
+    assert reference.probabilities(image).sum().item() == pytest.approx(1)
+
+
+def test_integers_are_refused_with_what_is_wanted(reference):
+    with pytest.raises(TypeError, match="must be floats in .0, 1., not torch.uint8: divide bytes by 255"):
+        reference(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
 
 
 def test_network_overfits_one_batch_to_zero_loss(data):

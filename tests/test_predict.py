@@ -68,6 +68,17 @@ def test_same_file_twice_is_answered_twice(folder, capsys):
     assert predict.main(["empty.png", "seven.png", "seven.png"]) == 2
 
 
+def test_folder_and_pattern_that_the_shell_has_not_expanded_stand_for_their_pictures(folder, capsys):
+    Path("notes.txt").write_text("no picture")
+    Path("empty.png").unlink()
+    for argument in (".", "*.png", str(folder / "*.png")):
+        assert predict.main([argument, "--json"]) == 0
+        digits = [json.loads(line)["digit"] for line in capsys.readouterr().out.splitlines()]
+        assert digits == [7, 3]
+    assert predict.main(["*.jpg"]) == 2
+    assert "*.jpg: can't read it: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("error")
 def test_file_names_of_any_kind_are_printed_and_drawn(folder, capsys):
     names = ["two\nlines.png", "$x$ {.png", "a\udcff.png", "数字.png", "n" * 100 + ".png"]

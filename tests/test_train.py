@@ -394,6 +394,64 @@ def test_resume_with_other_settings_is_refused_with_the_differences(small_run, t
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
+def test_run_starts_from_the_weights_that_it_is_given_and_says_so(small_run, tmp_path, capsys):
+    torch.save(train.DigitCNN().state_dict(), tmp_path / "weights.pt")
+    weights = torch.load(tmp_path / "weights.pt")
+    still = ["--textbook", "--learning-rate", "1e-12", "--epochs", "1", "--init", str(tmp_path / "weights.pt")]
+    assert train.main([*small_run, *still]) == 0
+    trained = load_checkpoint(tmp_path / "run" / "best.pt")["averaged_model"]
+    for name, weight in weights.items():
+        torch.testing.assert_close(trained[name], weight, rtol=0, atol=1e-9)  # 13 steps of 1e-12
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == str(tmp_path / "weights.pt")
+    assert train.main([*small_run, "--init", str(tmp_path / "none.pt")]) == 2
+    assert "none.pt" in capsys.readouterr().err
+
+
+def test_more_epochs_are_trained_where_nothing_depends_on_their_number(small_run, tmp_path, capsys):
+    textbook = [*small_run, "--textbook", "--epochs"]
+    assert train.main([*textbook, "3"]) == 0
+    expected = run_files(tmp_path / "run")[1]
+    assert train.main([*textbook, "2"]) == 0
+    assert train.main([*textbook, "3", "--resume"]) == 0
+    assert run_files(tmp_path / "run")[1] == expected
+    assert train.main([*textbook, "2", "--resume"]) == 2
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
+    assert "of every epoch depends on their number" in capsys.readouterr().err
+
+
+class NormalisedCNN(train.DigitCNN):
+    """A wider network, with batch norm, a frozen layer and 700,000 parameters more."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(50)
+        self.wide = torch.nn.Linear(50, 14_000)
+        self.fc2.requires_grad_(False)
+
+    def forward(self, images):
+        logits = super().forward(images)
+        hidden = self.wide.weight[:50] @ self.wide.weight[:50].T  # (50, 50)
+        return logits + (self.norm(logits.repeat(1, 5)) @ hidden)[:, :10]
+
+
+def test_another_network_trains_evaluates_and_resumes_with_its_buffers_and_frozen_layers(
+    small_run, tmp_path, monkeypatch, data, capsys
+):
+    monkeypatch.setattr(train, "DigitCNN", NormalisedCNN)
+    monkeypatch.setattr(evaluate_script, "DigitCNN", NormalisedCNN)
+    assert train.main([*small_run, "--epochs", "3"]) == 0
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    average, model = checkpoint["averaged_model"], checkpoint["model"]
+    assert not torch.equal(average["norm.running_var"], torch.ones(50))  # as it started
+    assert average["norm.num_batches_tracked"] == model["norm.num_batches_tracked"] == 3 * 13
+    torch.manual_seed(0)
+    assert torch.equal(model["fc2.weight"], NormalisedCNN().fc2.weight)
+    flags = ["--data-dir", small_run[small_run.index("--data-dir") + 1]]
+    assert evaluate_script.main([str(tmp_path / "run" / "best.pt"), *flags]) == 0
+    assert train.main([*small_run, "--epochs", "3", "--resume"]) == 0
+
+
 def test_new_run_archives_the_old_one(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 0
     old = (tmp_path / "run" / "last.pt").read_bytes()

@@ -14,7 +14,7 @@ from torch import nn
 
 from common.command_line import UserError
 from common.files import archive, read_json, write_json
-from training.config import TrainConfig, check_resumable, config_from
+from training.config import TrainConfig, config_from, resumed_config
 from training.distributed import world_size
 
 
@@ -71,8 +71,7 @@ def find_run(folder: Path, settings: dict, is_resumed: bool) -> tuple[dict | Non
         config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
     else:
         return None, settings
-    check_resumable(config, settings)
-    return checkpoint, asdict(config)
+    return checkpoint, asdict(resumed_config(config, settings))
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:
@@ -90,10 +89,11 @@ def load_weights(path: Path, model: nn.Module) -> dict:
     return {} if weights is checkpoint else checkpoint
 
 
-def describe_run(config: TrainConfig, dataset: dict, device: torch.device) -> dict:
+def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
     """Return the content of run.json: all that the numbers of a run may depend on."""
     return {
         "config": asdict(config),
+        "init": str(init) if init else None,  # the file of the first weights
         "dataset": dataset,
         "device": str(device),
         "processes": world_size(),

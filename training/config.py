@@ -1,7 +1,7 @@
 """The recipe of a run: every number that decides its result, and train.py's flags for them."""
 
 from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from common.command_line import Parser, UserError
@@ -90,6 +90,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
         help="of the files of the run (default: checkpoints)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
+    add("--init", type=Path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
@@ -121,9 +122,19 @@ def config_from(saved: dict, path: Path) -> TrainConfig:
     return TrainConfig(**saved)
 
 
-def check_resumable(saved: TrainConfig, settings: dict) -> None:
-    """Raise UserError when settings were given that are not those of the saved run."""
+def resumed_config(saved: TrainConfig, settings: dict) -> TrainConfig:
+    """Return the recipe of a resumed run, which may have more epochs where nothing depends on their number.
+
+    Raises UserError when settings were given that are not those of the saved run.
+    """
     pairs = [(name, getattr(saved, name), value) for name, value in settings.items()]
-    if differences := [f"{name} is {old}, not {new}" for name, old, new in pairs if old != new]:
+    differences = [f"{name} is {old}, not {new}" for name, old, new in pairs if old != new]
+    epochs = settings.get("epochs", saved.epochs)
+    if len(differences) == 1 and epochs > saved.epochs:
+        if saved.schedule == "constant" and not saved.augment:
+            return replace(saved, epochs=epochs)
+        differences.append("the learning rate or the augmentation of every epoch depends on their number")
+    if differences:
         advice = "leave them out, or start a new run without --resume"
         raise UserError(f"can't resume with other settings ({'; '.join(differences)}): {advice}")
+    return saved

@@ -5,6 +5,7 @@ Without torchrun there is one process, of rank 0 in a world of size 1, and nothi
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -21,13 +22,19 @@ T = TypeVar("T")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; for "auto" the machine's accelerator, or its CPU. Raises UserError.
+    """Return the device of that name; for "auto" the machine's accelerator if it works, or its CPU. Raises UserError.
 
     Each of the processes that torchrun starts on a machine gets an accelerator of its own.
     """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        try:
+            return choose_device(accelerator.type)
+        except UserError as error:  # a GPU that this PyTorch has no code for, for instance
+            print(f"warning: {error}; the CPU is used", file=sys.stderr)
+            return torch.device("cpu")
     try:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        device = (accelerator or torch.device("cpu")) if name == "auto" else torch.device(name)
+        device = torch.device(name)
         if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:
             device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
             torch.accelerator.set_device_index(device.index)

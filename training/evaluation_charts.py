@@ -1,22 +1,14 @@
 """Charts of an evaluation: the confusion matrix, and the images that were misread."""
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from common.files import write_atomically
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file. Raises UserError when that fails."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    write_atomically(path, png.getvalue())
+from common.figures import Figure, save_figure, without_tex
 
 
+@without_tex
 def draw_confusion_matrix(path: Path, confusion: np.ndarray, title: str) -> None:
     """Draw how often each digit was read as each: right answers in blue, mistakes in orange, darker for more.
 
@@ -40,9 +32,10 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, title: str) -> None
     axes.set_xlabel("answer", fontsize=12)
     axes.set_ylabel("true digit", fontsize=12)
     axes.set_title(f"{title}\n{confusion.trace():,} of {confusion.sum():,} right", fontsize=12)
-    save_png(figure, path)
+    save_figure(figure, path)
 
 
+@without_tex
 def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> None:
     """Draw up to 60 misread images, the surest first: true digit, answer, and the answer's probability.
 
@@ -64,4 +57,4 @@ def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probabilit
     for axes, index in zip(panels, shown, strict=False):
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(f"{labels[index]} → {answers[index]}   {confidences[index]:.0%}", fontsize=9, pad=2)
-    save_png(figure, path)
+    save_figure(figure, path)
