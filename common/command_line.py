@@ -61,7 +61,7 @@ def command(main: Callable) -> Callable:
                 return exit_code
         except UserError as error:
             if not is_first:
-                time.sleep(1)  # the first process tells an error that all have, and torchrun then ends the others
+                time.sleep(5)  # the first process prints an error that all have, and torchrun then ends the others
             print_error(script, error)
             return 2
         except KeyboardInterrupt as interrupt:

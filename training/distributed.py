@@ -61,7 +61,8 @@ def process_group() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise  # an error of something else
-        raise UserError(f"another process has ended ({error}): start all again with --resume") from error
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise UserError(f"another process has ended ({reason}): start all again with --resume") from error
 
 
 def rank() -> int:

@@ -161,7 +161,7 @@ def test_same_number_of_processes_gives_the_same_bits(processes, small_run, tmp_
 def test_run_of_two_processes_resumes_with_another_number_of_them(processes, small_run, tmp_path, count):
     flags, folder = [*small_run, *RAGGED, "--epochs", "3"], tmp_path / "run"
     # The first process is killed when it writes its first file of the second epoch; the other can't go on to the third.
-    run_together(processes, 2, flags, folder, exit_codes=[-signal.SIGKILL, 1], kill_at=24, float64=True)
+    run_together(processes, 2, flags, folder, exit_codes=[-signal.SIGKILL, 2], kill_at=24, float64=True)
     assert load_checkpoint(folder / "last.pt")["epoch"] == 1
     log = run_together(processes, count, [*flags, "--resume"], folder, float64=True)[0]
     assert "Resuming with other processes" in log
