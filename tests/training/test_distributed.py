@@ -15,7 +15,7 @@ from test_train import assert_bitwise_equal, run_files
 
 import train
 from training.checkpoint import load_checkpoint
-from training.distributed import choose_device, shard
+from training.distributed import choose_device, process_group, shard
 from training.metrics import read_metrics
 
 PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
@@ -290,3 +290,19 @@ def test_device_that_is_not_there_is_refused_in_one_line(name, tmp_path, capsys)
 
 def test_auto_chooses_a_device_that_works():
     torch.ones(2, device=choose_device("auto")).sum()
+
+
+def test_auto_falls_back_to_the_cpu_where_the_accelerator_does_not_work_and_says_so(monkeypatch, capsys):
+    device = torch.device("mps:7")  # there is none on any machine
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
+    assert choose_device("auto") == torch.device("cpu")
+    assert "warning: --device mps can't be used here" in capsys.readouterr().err
+
+
+def test_variables_of_a_cluster_without_torchrun_start_no_group(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")  # which clusters export
+    monkeypatch.setenv("RANK", "0")
+    with process_group():
+        assert not torch.distributed.is_initialized()
