@@ -50,7 +50,7 @@ and {gigabits:.0f} Gbit/s, as on an ordinary Ethernet, {most}:"""
 def measure_here(batch_sizes: list[int], data_dir: str) -> None:
     """As one of the processes that torchrun started: time steps of each batch size; the first process prints them."""
     device = torch.device("cpu")
-    with process_group(device):
+    with process_group():
         split = load_data("mnist", Path(data_dir)).train
         for batch_size in batch_sizes:
             config, waits = TrainConfig(batch_size=batch_size), []

@@ -131,7 +131,7 @@ def fetch(name: str, data_dir: Path) -> None:
     if misnamed:
         found = [file.replace("-idx", ".idx") for file in misnamed]
         raise UserError(f"rename the files in {folder}: {', '.join(found)} to {', '.join(misnamed)}")
-    damaged = []
+    damaged, timeout_before = [], socket.getdefaulttimeout()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         damaged = unpack(name, folder)
@@ -157,7 +157,7 @@ def fetch(name: str, data_dir: Path) -> None:
         files = f"its four files ({', '.join(MD5)}; unpacked or .gz)"
         raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
     finally:
-        socket.setdefaulttimeout(None)
+        socket.setdefaulttimeout(timeout_before)
 
 
 def has_files(folder: Path) -> bool:

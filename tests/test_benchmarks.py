@@ -1,3 +1,4 @@
+import json
 import math
 import re
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from benchmarks import speed, textbook
+from benchmarks import scaling, speed, textbook
 from model import DigitCNN
 
 
@@ -30,3 +31,11 @@ def test_line_of_the_textbook_loop_is_understood_by_the_comparison():
 
 def test_matrix_multiply_rate_is_a_rate():
     assert math.isfinite(rate := speed.matmul_flops_per_second(64)) and rate > 1e6
+
+
+def test_steps_of_one_process_are_timed(data, monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "load_data", lambda name, data_dir: data)
+    scaling.measure_here([100, 400], "")
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["batch_size"] for record in records] == [100, 400]
+    assert all(record["images_per_second"] > 0 and record["allreduce_milliseconds"] == 0 for record in records)
