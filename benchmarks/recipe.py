@@ -11,11 +11,7 @@ training code.
 
 import argparse
 import csv
-import multiprocessing
-import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +26,7 @@ from torch.utils.data import TensorDataset  # noqa: E402
 
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
+from benchmarks.pool import run_all  # noqa: E402
 from benchmarks.settings import ABLATION, CHANGES  # noqa: E402
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
@@ -116,18 +113,6 @@ def read_runs() -> dict[tuple[str, ...], dict[str, float]]:
         }
 
 
-def run_all(configs: list[TrainConfig], data_dir: str) -> Iterator[dict]:
-    """Run as many at once as there are cores, and yield each as it ends."""
-    os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1")  # of the processes: one thread, no bars across each other
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(run, config, data_dir) for config in configs]
-        for count, future in enumerate(as_completed(futures), 1):
-            record = future.result()
-            print(f"{count} of {len(configs)}: seed {record['seed']}, held-out accuracy "
-                  f"{record['last_accuracy']:.2%}, loss {record['last_loss']:.4f}", flush=True)  # fmt: skip
-            yield record
-
-
 def run_missing(data_dir: str) -> None:
     """Run what results/recipe.csv does not have, and add it there."""
     columns = [*asdict(TrainConfig()), *SCORES]
@@ -140,7 +125,7 @@ def run_missing(data_dir: str) -> None:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if not done:
             writer.writeheader()
-        for record in run_all(missing, data_dir):
+        for record in run_all(run, [(config, data_dir) for config in missing]):
             writer.writerow(record)
             file.flush()
 
@@ -199,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     data_dir = str(args.data_dir.resolve())
     if args.run is not None:
         config = TrainConfig(**dict(args.run))
-        records = list(run_all([with_seed(config, seed) for seed in args.seeds], data_dir))
+        records = list(run_all(run, [(with_seed(config, seed), data_dir) for seed in args.seeds]))
         heading = ["Setting", "Runs", *SCORE_HEADINGS]
         print(table(heading, [[arguments(config) or "default", *summarize_scores(records)]]))
         return

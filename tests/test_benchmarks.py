@@ -39,3 +39,8 @@ def test_steps_of_one_process_are_timed(data, monkeypatch, capsys):
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["batch_size"] for record in records] == [100, 400]
     assert all(record["images_per_second"] > 0 and record["allreduce_milliseconds"] == 0 for record in records)
+
+
+@pytest.mark.exhaustive
+def test_profile_of_a_training_step_lists_the_convolutions():
+    assert "convolution" in speed.profile_epoch()

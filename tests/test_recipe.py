@@ -1,13 +1,15 @@
 from dataclasses import asdict
 from itertools import pairwise
 
+import numpy as np
 import pytest
+import torch
 
 import train
-from benchmarks import original, recipe
+from benchmarks import original, recipe, textbook
 from benchmarks.settings import ABLATION, CHANGES
 from training.config import TEXTBOOK, TrainConfig, parse_setting
-from training.metrics import EpochMetrics, write_metrics
+from training.metrics import EpochMetrics
 
 
 def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_another():
@@ -33,25 +35,52 @@ def test_each_half_of_the_held_out_images_scores_the_epoch_that_the_other_half_c
 
     def epoch_of_known_scores(training, data, config, epoch):
         chooser, scorer = halves.get(epoch, (0.9, 0.9))
-        return EpochMetrics(epoch, 0.01, 0.5, 0.8, 1 - chooser, chooser, 1 - scorer, scorer, 1.0)
+        return EpochMetrics(epoch, 0.01, 0.5, 0.8, 1 / epoch, chooser, 1 / epoch, scorer, 1.0)
 
     monkeypatch.setattr(recipe, "load", lambda data_dir: data)
     monkeypatch.setattr(train, "run_epoch", epoch_of_known_scores)
     record = recipe.run(TrainConfig(), "")
     assert record["last_accuracy"] == pytest.approx(0.94)
     assert record["best_accuracy"] == pytest.approx((0.97 + 0.96) / 2)  # of epoch 3, then of epoch 7
-    assert record["best_loss"] == pytest.approx((0.03 + 0.04) / 2)
+    assert record["best_loss"] == pytest.approx((1 / 3 + 1 / 7) / 2)
 
 
-def test_comparison_counts_the_cells_that_round_to_the_original(tmp_path):
-    rows = [
-        EpochMetrics(n, 1e-3, row[1], row[0] / 100, 0.1, 0.9, row[3], row[2] / 100, 1.0)
-        for n, row in enumerate(original.ORIGINAL, 1)
-    ]
-    write_metrics(tmp_path / "seed-0" / "metrics.csv", rows)
-    assert "40 of 40 cells" in original.compare(tmp_path)
-    rows[0] = EpochMetrics(1, 1e-3, 0.536, 0.85, 0.1, 0.9, 0.15, 0.95, 1.0)  # a loss of 0.54, not 0.53
-    write_metrics(tmp_path / "seed-0" / "metrics.csv", rows)
-    text = original.compare(tmp_path)
-    assert "39 of 40 cells" in text
-    assert "0.53 ≠ 0.54" in text
+def test_comparison_counts_the_cells_that_round_to_the_original():
+    setting = original.GRID[0]
+    exact = original.ORIGINAL + [0.4, 0.004, -0.4, -0.004]
+    assert original.compare({(setting, 0): exact}, setting)[:2] == (40, 40)
+    exact[0] = [86.4, 0.53, 95, 0.17]  # one unit and two units too much
+    runs = {(setting, 0): exact, (setting, 1): exact}
+    assert original.compare(runs, setting)[:3] == (38, 39, 2)
+    assert "| 1 | 85% ≠ 86% | 0.53 = 0.53 | 95% = 95% | 0.15 ≠ 0.17 |" in original.report(runs)
+
+
+def test_setting_with_more_seeds_and_then_the_closer_one_comes_first():
+    far, near, tried_once = original.GRID[:3]
+    errors = {(far, 0): 0.02, (far, 1): 0.02, (near, 0): 0.01, (near, 1): 0.01, (tried_once, 0): 0}
+    runs = {run: original.ORIGINAL + [0, error, 0, 0] for run, error in errors.items()}
+    assert original.ranking(runs) == [near, far, tried_once]
+
+
+def test_network_without_normalisation_sees_the_pixels_as_they_are():
+    images, plain = torch.rand(4, 1, 28, 28), textbook.Net()
+    model = original.WithoutNormalisation()
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model(images), plain(images))
+
+
+def test_runs_of_the_original_come_back_from_their_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(original, "RUNS", tmp_path / "original.csv")
+    runs = {(setting, seed): original.ORIGINAL + seed / 100 for setting in original.GRID[:2] for seed in (0, 1)}
+    original.write_runs(runs)
+    assert original.read_runs().keys() == runs.keys()
+    assert all(np.allclose(rows, runs[key]) for key, rows in original.read_runs().items())
+
+
+@pytest.mark.exhaustive
+def test_setting_is_trained_on_all_images_as_the_textbook_recipe_is(data, monkeypatch):
+    monkeypatch.setattr(original, "load_data", lambda name, data_dir: data)
+    _, seed, rows = original.run(original.Setting(100, 1e-3, True), 7, "somewhere")
+    original.load.cache_clear()
+    assert (seed, rows.shape) == (7, original.ORIGINAL.shape)
+    assert rows[-1][0] > rows[0][0] and rows[-1][1] < rows[0][1]

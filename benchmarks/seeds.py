@@ -1,0 +1,84 @@
+"""Train a recipe with many seeds, and keep in results/ what its table and curves need.
+
+    python benchmarks/seeds.py default [--seeds 20] [--data-dir data]
+    python benchmarks/seeds.py textbook
+
+Each run is `python train.py --seed S` with one thread, as many at once as there are cores, in runs/NAME/seed-S, which
+git ignores; interrupted ones are resumed. Then results/NAME gets results.md and curves.png of plot_results.py,
+metrics.csv with the metrics of all runs, and a run.json, which holds for all but its seed and seconds. For the default
+recipe it also gets the weights and the pictures of seed 0. Takes about 20 minutes for a recipe on two CPU cores.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from dataclasses import astuple, replace
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import evaluate  # noqa: E402
+import plot_results  # noqa: E402
+import train  # noqa: E402
+from benchmarks.pool import run_all  # noqa: E402
+from common.command_line import UserError  # noqa: E402
+from common.files import read_json, write_atomically, write_json  # noqa: E402
+from training.config import TrainConfig, config_from  # noqa: E402
+from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
+
+RECIPES = {"default": [], "textbook": ["--textbook"]}  # name -> flags
+
+
+def train_seeds(name: str, flags: list[str], seeds: range, data_dir: Path) -> list[Path]:
+    """Train with each seed, where that isn't done yet; return the folders of the runs."""
+    folders = [REPOSITORY / "runs" / name / f"seed-{seed}" for seed in seeds]
+    common = [*flags, "--dataset", "mnist", "--data-dir", str(data_dir.resolve()), "--resume"]
+    tasks = [([*common, "--seed", str(seed), "--output-dir", str(f)],) for seed, f in zip(seeds, folders, strict=True)]
+    if any(run_all(train.main, tasks)):
+        sys.exit("a run has failed")
+    return folders
+
+
+def keep(folders: list[Path], target: Path) -> None:
+    """Write the metrics of runs that differ in their seeds alone to target. Raises UserError if more differs."""
+    runs = [read_json(folder / "run.json") for folder in folders]
+    for name in ("dataset", "device", "processes", "threads", "versions"):
+        if any(run[name] != runs[0][name] for run in runs):
+            raise UserError(f"the runs in {folders[0].parent} differ in {name}: delete that folder and run them again")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["seed", *COLUMNS])
+    for folder, run in zip(folders, runs, strict=True):
+        writer.writerows([run["config"]["seed"], *astuple(epoch)] for epoch in read_metrics(folder / "metrics.csv"))
+    write_atomically(target / "metrics.csv", text.getvalue())
+    write_json(target / "run.json", runs[0])
+
+
+def read(target: Path) -> tuple[list[TrainConfig], list[list[EpochMetrics]]]:
+    """Return the recipe and the metrics of each run that keep() wrote."""
+    config = config_from(read_json(target / "run.json")["config"], target / "run.json")
+    histories = {}
+    for seed, epoch, *values in list(csv.reader((target / "metrics.csv").read_text(encoding="utf-8").splitlines()))[1:]:
+        histories.setdefault(int(seed), []).append(EpochMetrics(int(epoch), *map(float, values)))
+    return [replace(config, seed=seed) for seed in histories], list(histories.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=RECIPES, help="which recipe to train")
+    parser.add_argument("--seeds", type=int, default=20, help="how many runs, of seeds 0, 1, ... (default: 20)")
+    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    args = parser.parse_args()
+    target = REPOSITORY / "results" / args.recipe
+    folders = train_seeds(args.recipe, RECIPES[args.recipe], range(args.seeds), args.data_dir)
+    keep(folders, target)
+    plot_results.main([*map(str, folders), "--output-dir", str(target)])
+    if args.recipe == "default":
+        best = ["--data-dir", str(args.data_dir), "--pictures", str(target), "--weights", str(target / "weights.pt")]
+        evaluate.main([str(folders[0] / "best.pt"), *best])
+
+
+if __name__ == "__main__":
+    main()
