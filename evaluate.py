@@ -1,8 +1,8 @@
 """Evaluate a checkpoint: python evaluate.py checkpoints/best.pt"""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,35 +18,15 @@ from training.config import config_from
 from training.distributed import choose_device
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model answered on a whole split. All tensors are on the CPU."""
+class Evaluation(NamedTuple):
+    """What a model answered on a whole split."""
 
-    labels: Tensor  # (N,) int64
-    logits: Tensor  # (N, 10) float64
-
-    @property
-    def predictions(self) -> Tensor:
-        return self.logits.argmax(dim=1)  # (N,)
-
-    @property
-    def correct(self) -> int:
-        return int((self.predictions == self.labels).sum())
-
-    @property
-    def accuracy(self) -> float:
-        """The fraction of images answered correctly."""
-        return self.correct / len(self.labels)
-
-    @property
-    def loss(self) -> float:
-        """The mean cross-entropy in nats per image."""
-        return F.cross_entropy(self.logits, self.labels).item()
-
-    @property
-    def confusion(self) -> Tensor:
-        """Counts, (10, 10): confusion[i, j] images of digit i were answered j."""
-        return torch.bincount(10 * self.labels + self.predictions, minlength=100).view(10, 10)
+    images: int
+    correct: int
+    accuracy: float  # the fraction of images answered correctly
+    loss: float  # the mean cross-entropy in nats per image
+    confusion: Tensor  # (10, 10): confusion[i, j] images of digit i were answered j
+    logits: Tensor  # (images, 10) float64, on the CPU like the confusion matrix
 
 
 def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) -> Evaluation:
@@ -56,14 +36,17 @@ def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) ->
     with torch.inference_mode():
         batches = torch.arange(len(dataset), device=dataset.tensors[0].device).split(batch_size)
         loader = DataLoader(dataset, batch_size=None, sampler=batches)
-        logits = torch.cat([model(to_float(images)) for images, _ in loader])
+        logits = torch.cat([model(to_float(images)) for images, _ in loader]).cpu().double()
     model.train(was_training)
-    return Evaluation(dataset.tensors[1].cpu(), logits.cpu().double())
+    labels = dataset.tensors[1].cpu()
+    confusion = torch.bincount(10 * labels + logits.argmax(dim=1), minlength=100).view(10, 10)
+    images, correct, loss = len(labels), confusion.trace().item(), F.cross_entropy(logits, labels).item()
+    return Evaluation(images, correct, correct / images, loss, confusion, logits)
 
 
 def report(evaluation: Evaluation, title: str) -> str:
     """Describe an evaluation as text: accuracy and loss, accuracy of each digit, confusion matrix."""
-    counts = f"{evaluation.correct:,} of {len(evaluation.labels):,} images"
+    counts = f"{evaluation.correct:,} of {evaluation.images:,} images"
     lines = [title, f"accuracy {evaluation.accuracy:.2%} ({counts}), loss {evaluation.loss:.4f}", ""]
     lines.append("true    accuracy   answered" + "".join(f"{digit:6}" for digit in range(10)))
     for digit, row in enumerate(evaluation.confusion.tolist()):
@@ -88,17 +71,15 @@ def main(argv: list[str] | None = None) -> None:
     model = DigitCNN().to(device)
     checkpoint = load_weights(args.checkpoint, model)
     config = config_from(checkpoint.get("config", {}), args.checkpoint)  # of weights alone: the default
-    data = load_data(config.dataset, args.data_dir, config.validation_size, device)
-    split = getattr(data, args.split)
+    split = getattr(load_data(config.dataset, args.data_dir, config.validation_size, device), args.split)
     evaluation = evaluate(model, split)
 
     epoch = f" (epoch {checkpoint['epoch']})" if checkpoint else ""
-    title = f"{args.checkpoint.name}{epoch} on {data.name}, {args.split} images"
+    title = f"{args.checkpoint.name}{epoch} on {config.dataset}, {args.split} images"
     if args.json:
-        names = {"checkpoint": str(args.checkpoint), "dataset": data.name, "split": args.split}
-        scores = {name: getattr(evaluation, name) for name in ("correct", "accuracy", "loss")}
-        counts = {"images": len(evaluation.labels), "confusion_matrix": evaluation.confusion.tolist()}
-        print(json.dumps({**names, **scores, **counts}))
+        names = {"checkpoint": str(args.checkpoint), "dataset": config.dataset, "split": args.split}
+        scores = {name: getattr(evaluation, name) for name in ("images", "correct", "accuracy", "loss")}
+        print(json.dumps({**names, **scores, "confusion_matrix": evaluation.confusion.tolist()}))
     else:
         print(report(evaluation, title))
     if args.weights:

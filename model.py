@@ -8,10 +8,7 @@ MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the pixels of the 60,000 training i
 
 
 class DigitCNN(nn.Module):
-    """Classifies 28x28 images of handwritten digits.
-
-    Parameters: 260 + 5,020 + 25,050 + 510 = 30,840.
-    """
+    """Classifies 28x28 images of handwritten digits. Parameters: 260 + 5,020 + 25,050 + 510 = 30,840."""
 
     def __init__(self) -> None:
         super().__init__()

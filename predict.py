@@ -4,6 +4,7 @@ python predict.py photo.jpg drawing.png
 """
 
 import json
+import sys
 from pathlib import Path
 
 from common.command_line import Parser, UserError, command, print_error
@@ -31,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON object for each image, on a line of its own")
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for file names that its encoding lacks
     if args.preview:
         from own_digits import preview  # only here: matplotlib takes half a second
 

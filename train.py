@@ -1,6 +1,7 @@
 """Train the network on MNIST: python train.py --epochs 10"""
 
 import copy
+import json
 import math
 import sys
 import time
@@ -18,16 +19,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from common.command_line import UserError, command
-from common.files import locked, write_atomically, write_json
+from common.files import archive, lock, read_json, write_atomically
 from evaluate import evaluate
 from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
-from training.checkpoint import describe_run, find_run, load_weights, prepare_output_dir, serialize
+from training.checkpoint import describe_run, find_run, load_weights, serialize
 from training.config import TrainConfig, parse_arguments
-from training.distributed import broadcast_from_rank_zero, rank, shard, world_size
-from training.metrics import EpochMetrics, best_epoch, epoch_row, table_heading, write_metrics
+from training.distributed import broadcast_from_rank_zero, rank, world_size
+from training.metrics import EpochMetrics, best_epoch, table_heading, table_row, write_metrics
 
 
 class Training(NamedTuple):
@@ -68,9 +69,8 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
 def train_step(training: Training, batch: list[Tensor], divisor: float, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Train on a batch: images, (B, 28, 28) uint8; labels, (B,); with augmentation also maps, (B, 2, 3 + P).
 
-    The summed loss is divided by divisor, the batch's size. Each of several processes has a shard of the batch, and
-    divisor is the whole batch's size over their number: so the mean of their gradients is that of the whole batch.
-    Returns the summed loss and the number of correct answers; both stay on the device.
+    Each of several processes has a shard of the batch, and divisor is the whole batch's size over their number: so the
+    mean of their gradients is that of the batch. Returns the summed loss and the number of correct answers, on device.
     """
     images, labels, *maps = batch
     images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
@@ -103,9 +103,8 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int) -> list[float]:
-    """Train on every image once, in random order.
+    """Train on every image once; return the running loss and accuracy, and the learning rate of the last step.
 
-    Returns the running loss (nats per image) and accuracy (a fraction), and the learning rate of the last step.
     Order and augmentation are drawn at the start, on the CPU, for the epoch as a whole: they depend on seed and epoch.
     """
     torch.manual_seed(epoch_seed(config.seed, epoch))
@@ -114,12 +113,13 @@ def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainCon
     if config.augment:
         progress = (epoch - 1 + torch.arange(count) / count) / config.epochs  # of the run, at each image of the order
         strengths = 1 - (1 - config.final_strength) * progress
-        limits = (config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels)
-        maps = random_maps(strengths, *limits, config.elastic_pixels, config.control_points)
+        limits = [config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels]
+        maps = random_maps(strengths, limits, config.elastic_pixels, config.control_points)
         tensors.append(maps[order.argsort()].to(device))  # from the order of the epoch to that of the data set
     batches = order.to(device).split(config.batch_size)
+    shards = [indices.tensor_split(world_size())[rank()] for indices in batches]  # of this process
     # With batch_size=None, each element of the sampler is the indices of a batch: one indexing operation.
-    loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=[shard(indices) for indices in batches])
+    loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=shards)
     results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
     training.model.train()
     bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)
@@ -161,14 +161,13 @@ def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetric
 
 def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
     """Write the files of the run after an epoch. Raises UserError when that fails."""
-    states = {name: getattr(training, name).state_dict() for name in Training.SAVED}
-    record = {name: run[name] for name in ("config", "dataset", "versions")}
-    metrics = [asdict(epoch) for epoch in history]
-    content = serialize({**states, "epoch": len(history), **record, "history": metrics})
+    checkpoint = {name: getattr(training, name).state_dict() for name in Training.SAVED}
+    checkpoint |= {name: run[name] for name in ("config", "dataset", "versions")}
+    content = serialize({**checkpoint, "epoch": len(history), "history": [asdict(epoch) for epoch in history]})
     if best_epoch(history) == history[-1]:
         write_atomically(folder / "best.pt", content)
     write_metrics(folder / "metrics.csv", history)
-    write_json(folder / "run.json", run)
+    write_atomically(folder / "run.json", json.dumps(run, indent=2) + "\n")
     write_atomically(folder / "last.pt", content)  # the last: after a crash before it, --resume repeats the epoch
 
 
@@ -177,26 +176,25 @@ def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
     folder, device = args.output_dir, distributed.choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
-    with distributed.process_group(), locked(folder) if rank() == 0 else nullcontext(True) as is_locked:
+    with distributed.process_group(), lock(folder) if rank() == 0 else nullcontext():
         checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings, args.resume)
         name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
         warning = "" if args.dataset == name else warning  # it was asked for
         config = TrainConfig(**{**settings, "dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
-        if config.batch_size > len(data.train):
-            raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
-        run = describe_run(config, data.describe(), device, args.init)
+        run = describe_run(config, data.description, device, args.init)
         training = build_training(config, device, args.init)
         history = restore(training, checkpoint, run) if checkpoint else []
         if rank() == 0:
-            prepare_output_dir(folder, run, args.resume)
-            if not is_locked:
-                print(f"warning: {folder} is on a file system without locks: nothing keeps a second run out of it")
+            if checkpoint:
+                run["seconds"] = read_json(folder / "run.json").get("seconds", 0.0)
+            elif archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
+                print(f"The earlier run is now in {archived}")
             print(warning, end="", file=sys.stderr, flush=True)
             counts = ", ".join(f"{count:,} {split}" for split, count in run["dataset"]["images"].items())
             machine = f"device {device}, processes {run['processes']}, threads {run['threads']}"
             print(f"{name}: {counts} images; {machine}, seed {config.seed}")
-            print("\n".join([table_heading(), *map(epoch_row, history)]), flush=True)
+            print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
         try:
             for epoch in range(len(history) + 1, config.epochs + 1):
                 started = time.perf_counter()
@@ -204,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
                 if rank() == 0:
                     run["seconds"] = round(run["seconds"] + time.perf_counter() - started, 2)
                     save(folder, training, run, history)
-                    print(epoch_row(history[-1]), flush=True)
+                    print(table_row(history[-1]), flush=True)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("; the same command with --resume continues the run") from None
 

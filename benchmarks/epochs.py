@@ -18,9 +18,9 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks.markdown import table  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
-from plot_results import read_run, summarize  # noqa: E402
+from plot_results import read_run  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.metrics import best_epoch, format_value, read_metrics  # noqa: E402
+from training.metrics import best_epoch, format_value, read_metrics, summarize  # noqa: E402
 
 RESULTS = REPOSITORY / "results"
 SEEDS = {1: 10, 2: 10, 3: 5, 5: 5, 10: 10, 20: 3, 40: 3}  # how many for each number of epochs
@@ -36,7 +36,7 @@ def is_done(folder: Path, epochs: int, seed: int) -> bool:
     """Say whether the folder holds the whole run of the default recipe."""
     try:
         config, history = read_run(folder)
-    except UserError:
+    except (OSError, UserError):
         return False
     return config == TrainConfig(epochs=epochs, seed=seed) and len(history) == epochs
 

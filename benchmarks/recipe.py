@@ -31,9 +31,8 @@ from benchmarks.settings import ABLATION, CHANGES  # noqa: E402
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
-from plot_results import summarize  # noqa: E402
-from training.config import TrainConfig, parse_setting  # noqa: E402
-from training.metrics import best_epoch  # noqa: E402
+from training.config import TrainConfig, setting  # noqa: E402
+from training.metrics import best_epoch, summarize  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
 HELD_OUT = 10_000  # training images
@@ -175,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--run",
         nargs="*",
-        type=parse_setting,
+        type=setting,
         metavar="NAME=VALUE",
         help="run the default with these changes, and print it",
     )

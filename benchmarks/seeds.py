@@ -10,8 +10,7 @@ recipe it also gets the weights and the pictures of seed 0. Takes about 20 minut
 """
 
 import argparse
-import csv
-import io
+import json
 import sys
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -24,9 +23,9 @@ import plot_results  # noqa: E402
 import train  # noqa: E402
 from benchmarks.pool import run_all  # noqa: E402
 from common.command_line import UserError  # noqa: E402
-from common.files import read_json, write_atomically, write_json  # noqa: E402
+from common.files import read_json, write_atomically  # noqa: E402
 from training.config import TrainConfig, config_from  # noqa: E402
-from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
+from training.metrics import HEADING, EpochMetrics, read_metrics  # noqa: E402
 
 RECIPES = {"default": [], "textbook": ["--textbook"]}  # name -> flags
 
@@ -47,20 +46,20 @@ def keep(folders: list[Path], target: Path) -> None:
     for name in ("dataset", "device", "processes", "threads", "versions"):
         if any(run[name] != runs[0][name] for run in runs):
             raise UserError(f"the runs in {folders[0].parent} differ in {name}: delete that folder and run them again")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", *COLUMNS])
+    lines = [f"seed,{HEADING}"]
     for folder, run in zip(folders, runs, strict=True):
-        writer.writerows([run["config"]["seed"], *astuple(epoch)] for epoch in read_metrics(folder / "metrics.csv"))
-    write_atomically(target / "metrics.csv", text.getvalue())
-    write_json(target / "run.json", runs[0])
+        for epoch in read_metrics(folder / "metrics.csv"):
+            lines.append(",".join(map(str, [run["config"]["seed"], *astuple(epoch)])))
+    write_atomically(target / "metrics.csv", "\n".join(lines) + "\n")
+    write_atomically(target / "run.json", json.dumps(runs[0], indent=2) + "\n")
 
 
 def read(target: Path) -> tuple[list[TrainConfig], list[list[EpochMetrics]]]:
     """Return the recipe and the metrics of each run that keep() wrote."""
     config = config_from(read_json(target / "run.json")["config"], target / "run.json")
     histories = {}
-    for seed, epoch, *values in list(csv.reader((target / "metrics.csv").read_text(encoding="utf-8").splitlines()))[1:]:
+    for line in (target / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]:
+        seed, epoch, *values = line.split(",")
         histories.setdefault(int(seed), []).append(EpochMetrics(int(epoch), *map(float, values)))
     return [replace(config, seed=seed) for seed in histories], list(histories.values())
 

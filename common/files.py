@@ -4,8 +4,8 @@ import contextlib
 import errno
 import json
 import os
-import time
-from collections.abc import Iterator
+import sys
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,58 +27,43 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         reason = error.strerror or error
         raise UserError(f"can't write {path}: {reason}; make room there or choose another folder") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder, `.lock` in it. It ends with its process, however that ends.
+def lock(folder: Path) -> contextlib.AbstractContextManager:
+    """Hold the lock of a folder, `.lock` in it, until the end of a with statement or of the process, however it ends.
 
-    Yields whether there is a lock: some network file systems have none. Raises UserError when another process holds it,
-    or when the folder can't be written.
+    Some network file systems have no locks: there, it only warns. Raises UserError when another process holds the lock.
     """
-    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed process
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ".lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        return FileLock(file, fallback_to_soft=False).acquire(timeout=0)  # a soft lock would outlive a killed process
     except Timeout as error:
-        advice = f"wait for its end or choose another folder; if none is alive, delete {lock.lock_file}"
+        advice = f"wait for its end or choose another folder; if none is alive, delete {file}"
         raise UserError(f"another process is at work in {folder}: {advice}") from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Write a dict as JSON, as write_atomically does. Raises UserError."""
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+            raise
+        print(f"warning: {folder} has no locks: nothing keeps a second run out of it", file=sys.stderr)
+        return contextlib.nullcontext()
 
 
 def read_json(path: Path) -> dict:
-    """Read what write_json wrote. Raises UserError when it can't be read."""
+    """Read an object of JSON. Raises UserError when that is not what the file holds."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
 
 
 def archive(folder: Path, names: list[str]) -> Path | None:
-    """Move those files of folder that exist to folder/archive/<time>/; return that, or None. Raises UserError."""
+    """Move those files of folder that exist to folder/archive/<time>/; return that, or None."""
     existing = [folder / name for name in names if (folder / name).exists()]
     if not existing:
         return None
-    target = folder / "archive" / time.strftime("%Y-%m-%dT%H-%M-%S")
-    while target.exists():  # two runs within one second
-        target = target.with_name(target.name + "+")
-    try:
-        target.mkdir(parents=True)
-        for file in existing:
-            file.rename(target / file.name)
-    except OSError as error:
-        raise UserError(f"can't move the earlier run to {target}: {error.strerror or error}") from error
+    target = folder / "archive" / datetime.now().isoformat().replace(":", "-")
+    target.mkdir(parents=True)
+    for file in existing:
+        file.rename(target / file.name)
     return target

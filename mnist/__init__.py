@@ -1,1 +1,0 @@
-"""The images: MNIST, or synthetic digits, and their augmentation."""

@@ -1,8 +1,7 @@
 """Random distortions of a whole batch of images at once, on whatever device the images are.
 
-A distorted image shows, at each of its pixels, some point of the original. Where that point lies is linear in a few
-numbers: those of an affine map, and the displacements of a coarse grid of control points. So one matrix product gives
-the points of a whole batch.
+A distorted image shows, at each pixel, some point of the original. Where that lies is linear in a few numbers, those of
+an affine map and the displacements of a grid of control points: one matrix product gives the points of a whole batch.
 """
 
 import math
@@ -16,39 +15,33 @@ SIZE = 28  # pixels, of either side
 
 
 def random_maps(
-    strengths: Tensor,
-    rotation_degrees: float,
-    shear_degrees: float,
-    scale_change: float,
-    shift_pixels: float,
-    elastic_pixels: float,
-    control_points: int,
-    generator: Generator | None = None,
+    strengths: Tensor, limits: list[float], elastic: float, control_points: int, generator: Generator | None = None
 ) -> Tensor:
     """Draw a random map for each of N images: an affine map and an elastic distortion.
 
-    Rotation, shear, scale and shift are uniform between minus and plus their limits. The elastic part displaces a grid
-    of control_points x control_points by normal draws of standard deviation elastic_pixels, and the pixels between them
-    smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what such distortions do for MNIST: Simard et al.,
-    https://doi.org/10.1109/ICDAR.2003.1227801). strengths, (N,), are factors of all limits of each image.
+    Rotation and shear in degrees, change of scale, and shift in pixels are uniform between minus and plus their limits,
+    in this order. The elastic part displaces a grid of control_points x control_points by normal draws with a standard
+    deviation of `elastic` pixels, and what lies between them smoothly (https://arxiv.org/abs/1505.04597, section 3.1;
+    what it does for MNIST: https://doi.org/10.1109/ICDAR.2003.1227801). strengths, (N,), are factors of all limits.
 
     Returns (N, 2, 3 + control_points ** 2): for x and y, the affine map's row and the control points' displacements. A
     map takes a point of the result to the point of the image that is shown there, in the coordinates of `grid_sample`,
     which run from -1 to 1. With strength 0 it is the identity.
     """
     count, strengths = len(strengths), strengths.unsqueeze(1)  # (N, 1)
-    limits = [rotation_degrees, shear_degrees, scale_change, scale_change, shift_pixels, shift_pixels]
-    draws = (2 * torch.rand(count, 6, generator=generator) - 1) * torch.tensor(limits) * strengths
-    angle, shear, width, height, shift_x, shift_y = draws.unbind(dim=1)
-    cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), shear.deg2rad().tan()
+    rotation, shear, scale, shift = limits
+    draws = 2 * torch.rand(count, 6, generator=generator) - 1
+    draws = draws * torch.tensor([rotation, shear, scale, scale, shift, shift]) * strengths
+    angle, slant, width, height, shift_x, shift_y = draws.unbind(dim=1)
+    cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), slant.deg2rad().tan()
     width, height = 1 + width, 1 + height
     half = SIZE / 2  # pixels for each unit of the coordinates
     # Read from right to left, x' = rotation @ shear @ scale^-1 @ x + shift:
     row_x = torch.stack([cos / width, (cos * slant - sin) / height, shift_x / half], dim=1)
     row_y = torch.stack([sin / width, (sin * slant + cos) / height, shift_y / half], dim=1)
     affine = torch.stack([row_x, row_y], dim=1)  # (N, 2, 3)
-    elastic = torch.randn(count, 2 * control_points**2, generator=generator) * (elastic_pixels / half) * strengths
-    return torch.cat([affine, elastic.view(count, 2, -1)], dim=2)
+    displacements = torch.randn(count, 2 * control_points**2, generator=generator) * (elastic / half) * strengths
+    return torch.cat([affine, displacements.view(count, 2, -1)], dim=2)
 
 
 @cache

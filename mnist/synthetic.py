@@ -1,7 +1,6 @@
-"""Digits drawn from the fonts that matplotlib ships, in MNIST's own file format.
+"""Digits drawn from the fonts that matplotlib ships, in MNIST's own file format: for machines that can't download it.
 
-For tests, and for machines that can't download MNIST. It is far easier than handwriting, so nothing learned or measured
-on it says anything about MNIST: runs, tables and plots carry its name.
+They are far easier than handwriting, so nothing measured on them says anything about MNIST.
 """
 
 import struct
@@ -27,8 +26,6 @@ class SyntheticMNIST(MNIST):
     train_images, test_images = 60_000, 10_000
 
     def download(self) -> None:
-        if self._check_exists():
-            return
         folder = Path(self.raw_folder)
         folder.mkdir(parents=True, exist_ok=True)
         for seed, (part, count) in enumerate([("train", self.train_images), ("t10k", self.test_images)]):
@@ -45,8 +42,7 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
     """
     glyphs = torch.stack([torch.from_numpy(draw_glyph(font, digit)) for font in FONTS for digit in range(10)])
     choice = torch.randint(len(glyphs), (count,), generator=generator)
-    limits = {"rotation_degrees": 15, "shear_degrees": 15, "scale_change": 0.2, "shift_pixels": 2}
-    maps = random_maps(torch.ones(count), **limits, elastic_pixels=0, control_points=4, generator=generator)
+    maps = random_maps(torch.ones(count), [15, 15, 0.2, 2], elastic=0, control_points=4, generator=generator)
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
     for chunk in torch.arange(count).split(1000):
         warped = warp(glyphs[choice[chunk], None].float(), maps[chunk])  # (1000, 1, 28, 28)

@@ -1,5 +1,6 @@
 """Draw the preview of predict.py: each picture, what the network sees of it, and the probabilities of the digits."""
 
+import warnings
 from pathlib import Path
 
 from common.command_line import UserError
@@ -41,4 +42,6 @@ def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, max_
         right.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=8)
         right.spines[["top", "right"]].set_visible(False)
         right.set_title(f"{digit}, {answer.probabilities[digit]:.2%}", fontsize=11)
-    save_figure(figure, path, {"Title": "predict.py"})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a file's name may have characters that the font lacks
+        save_figure(figure, path, {"Title": "predict.py"})

@@ -53,7 +53,7 @@ def test_evaluation_depends_neither_on_the_batch_size_nor_on_the_threads(
     one = evaluate.evaluate(reference, data.test, 64)
     set_threads(threads)
     other = evaluate.evaluate(reference, data.test, batch_size)
-    assert len(other.labels) == 300
+    assert other.images == 300
     assert one.correct == other.correct
     assert one.loss == pytest.approx(other.loss, abs=1e-6)
     torch.testing.assert_close(one.logits, other.logits, rtol=0, atol=6e-5)
@@ -150,31 +150,23 @@ def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
     labels = torch.arange(10).repeat(3)
     logits = torch.nn.functional.one_hot(labels, 10).double() * 9
     logits[3], logits[14] = logits[5] / 2, logits[16]  # a 3 read as 5, a 4 read as 6 with more confidence
-    evaluation = evaluate.Evaluation(labels, logits)
+    confusion = torch.eye(10, dtype=torch.int64) * 3
+    confusion[3, 3], confusion[3, 5], confusion[4, 4], confusion[4, 6] = 2, 1, 2, 1
     images = torch.full((30, 28, 28), 255, dtype=torch.uint8)  # all ink: a black square for each mistake
     images[3, :, 14:] = 0  # and for the 3 a black half
-    draw_confusion_matrix(tmp_path / "confusion_matrix.png", evaluation.confusion.numpy(), "title")
+    draw_confusion_matrix(tmp_path / "confusion_matrix.png", confusion.numpy(), "title")
     probabilities = logits.softmax(dim=1).numpy()
     draw_mistakes(tmp_path / "mistakes.png", images.numpy(), labels.numpy(), probabilities, "title")
 
     with Image.open(tmp_path / "confusion_matrix.png") as picture:
         red, _, blue = np.asarray(picture.convert("RGB")).astype(int).reshape(-1, 3).T
-        assert ((red - blue) > 100).mean() == pytest.approx(0.02 * 0.8, rel=0.3)  # 2 orange cells of 100
+        assert ((red - blue) > 100).mean() == pytest.approx(0.02 * 0.8, rel=0.3)  # 2 red cells of 100
     with Image.open(tmp_path / "mistakes.png") as picture:
         black = np.asarray(picture.convert("L")) == 0
         columns = (black.sum(axis=0) > 50).nonzero()[0]
         gap = np.diff(columns).argmax()  # the 4, of which the network is surer, comes first
         assert (np.diff(columns) > 1).sum() == 1
         assert gap + 1 == pytest.approx(2 * (len(columns) - gap - 1), abs=3)
-
-
-@pytest.mark.exhaustive
-def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
-    command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 141
 
 
 @pytest.mark.exhaustive
@@ -204,5 +196,6 @@ def test_wrong_argument_is_one_line_and_exit_code_2(run, data_dir, tmp_path, cap
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert evaluate.main([str(tmp_path / "best.pt")]) == 2
     assert capsys.readouterr().err == (
-        f"evaluate.py: error: there is no {tmp_path / 'best.pt'}: train first (python train.py)\n"
+        f"evaluate.py: error: can't use {tmp_path / 'best.pt'}: No such file or directory; "
+        "train first (python train.py), or name another\n"
     )

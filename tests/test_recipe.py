@@ -8,7 +8,7 @@ import torch
 import train
 from benchmarks import original, recipe, textbook
 from benchmarks.settings import ABLATION, CHANGES
-from training.config import TEXTBOOK, TrainConfig, parse_setting
+from training.config import TEXTBOOK, TrainConfig, setting
 from training.metrics import EpochMetrics
 
 
@@ -21,7 +21,7 @@ def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_
 
 def test_each_row_is_run_again_by_the_arguments_that_it_names():
     for config in [*ABLATION.values(), *CHANGES.values()]:
-        assert TrainConfig(**dict(map(parse_setting, recipe.arguments(config).split()))) == config
+        assert TrainConfig(**dict(map(setting, recipe.arguments(config).split()))) == config
 
 
 @pytest.mark.parametrize("text", ["speed=1", "augment=perhaps", "batch_size=many", "learning_rate", "epochs=0"])

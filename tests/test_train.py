@@ -1,4 +1,4 @@
-import contextlib
+import errno
 import json
 import math
 import shutil
@@ -16,7 +16,7 @@ from mnist.augmentation import random_maps
 from train import build_training, epoch_seed, learning_rate_at, train_one_epoch
 from training.checkpoint import load_checkpoint, load_weights
 from training.config import TEXTBOOK, TrainConfig, parse_arguments
-from training.metrics import best_epoch, epoch_row, read_metrics
+from training.metrics import best_epoch, read_metrics, table_row
 
 SYNTHETIC = (
     "warning: This run trains on synthetic digits, drawn from fonts and far easier than handwriting: its numbers say "
@@ -168,7 +168,7 @@ def test_every_epoch_of_every_seed_has_a_seed_of_its_own():
     assert len({epoch_seed(seed, epoch) for seed in range(20) for epoch in range(20)}) == 400
 
 
-@pytest.mark.parametrize("batch_size", [1, 64, 799, 800])
+@pytest.mark.parametrize("batch_size", [1, 64, 799, 800, 801])
 def test_epoch_trains_on_every_image_once_with_the_ragged_tail(data, monkeypatch, batch_size):
     sizes, seen, config = [], [], TrainConfig(batch_size=batch_size, augment=False)
 
@@ -226,7 +226,7 @@ def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, cap
     history = read_metrics(folder / "metrics.csv")
     last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
     assert [epoch.__dict__ for epoch in history] == last["history"]
-    assert [line for line in output.splitlines() if line.startswith("|     ")] == list(map(epoch_row, history))
+    assert [line for line in output.splitlines() if line.startswith("|     ")] == list(map(table_row, history))
     assert f"test accuracy {best_epoch(history).test_accuracy:.2%}" in output
     assert best["epoch"] == best_epoch(history).epoch
 
@@ -285,35 +285,22 @@ def test_resume_without_a_run_starts_one(small_run, tmp_path):
     assert (tmp_path / "run" / "last.pt").exists()
 
 
-def test_run_killed_before_its_first_checkpoint_resumes_with_its_own_settings(small_run, tmp_path, monkeypatch):
-    def die(*args):
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(train, "run_epoch", die)
-    assert train.main([*small_run, "--textbook", "--epochs", "1", "--seed", "3"]) == 130
-    monkeypatch.undo()
-    data_flag = small_run[small_run.index("--data-dir") :]
-    assert train.main(["--resume", *data_flag]) == 0
-    config = load_checkpoint(tmp_path / "run" / "last.pt")["config"]
-    assert (config["seed"], config["schedule"], config["epochs"]) == (3, "constant", 1)
-
-
 def test_crash_between_the_two_checkpoints_leaves_a_run_that_resumes(small_run, tmp_path, monkeypatch):
     flags = [*small_run, "--epochs", "2"]
     assert train.main(flags) == 0
     uninterrupted = run_files(tmp_path / "run")
     write, written = train.write_atomically, []
 
-    def write_three_files(path, content):  # best.pt and last.pt of the first epoch, best.pt of the second
-        if len(written) == 3:
+    def write_five_files(path, content):  # three of the first epoch, and all but last.pt of the second
+        if len(written) == 5:
             signal.raise_signal(signal.SIGINT)
         written.append(path.name)
         write(path, content)
 
-    monkeypatch.setattr(train, "write_atomically", write_three_files)
+    monkeypatch.setattr(train, "write_atomically", write_five_files)
     assert train.main(flags) == 130
     monkeypatch.undo()
-    assert written == ["best.pt", "last.pt", "best.pt"]
+    assert written == ["best.pt", "run.json", "last.pt", "best.pt", "run.json"]
     assert train.main([*flags, "--resume"]) == 0
     assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
 
@@ -329,19 +316,13 @@ def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
     assert "the files of synthetic are not those that it was trained on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["{}", '{"config": {"speed": 9}}', "torn"])
+@pytest.mark.parametrize("content", ["torn", "[1]"])
 def test_resume_with_a_foreign_run_json_is_one_line(small_run, tmp_path, capsys, content):
-    (tmp_path / "run").mkdir()
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    capsys.readouterr()
     (tmp_path / "run" / "run.json").write_text(content)
     assert train.main([*small_run, "--resume"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_resume_without_the_best_checkpoint_is_refused(small_run, tmp_path, capsys):
-    assert train.main([*small_run, "--epochs", "1"]) == 0
-    (tmp_path / "run" / "best.pt").unlink()
-    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
-    assert "best.pt is gone" in capsys.readouterr().err
 
 
 def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_path, monkeypatch):
@@ -372,16 +353,6 @@ def test_signal_that_is_ignored_stays_so_as_under_nohup(small_run, monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_resume_on_other_threads_says_that_it_may_round_differently(small_run, tmp_path, capsys):
-    assert train.main([*small_run, "--epochs", "1"]) == 0
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**run, "threads": 99}))
-    assert run["seconds"] > 0
-    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
-    assert "Resuming with other threads" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["threads"] == 99  # which made all of its epochs
 
 
 def test_resume_with_other_settings_is_refused_with_the_differences(small_run, tmp_path, capsys):
@@ -471,22 +442,20 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "0"], "epochs must be from 1 to 1e+09, not 0"),
-        (["--epochs", "10000000000000000000"], "epochs must be from 1 to 1e+09, not 1"),
+        (["--epochs", "0"], "epochs must be at least 1 and less than inf, not 0"),
         (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
-        (["--learning-rate", "nan"], "learning_rate must be from 1e-12 to 1e+30, not nan"),
-        (["--learning-rate", "inf"], "learning_rate must be from 1e-12 to 1e+30, not inf"),
-        (["--weight-decay", "-1"], "weight_decay must be from 0 to 1e+30, not -1"),
-        (["--ema-decay", "1"], "ema_decay must be from 0 to 0.999999, not 1"),
-        (["--seed", "-1"], "seed must be from 0 to"),
+        (["--learning-rate", "nan"], "learning_rate must be at least 0 and less than inf, not nan"),
+        (["--learning-rate", "inf"], "learning_rate must be at least 0 and less than inf, not inf"),
+        (["--weight-decay", "-1"], "weight_decay must be at least 0 and less than inf, not -1"),
+        (["--ema-decay", "1"], "ema_decay must be at least 0 and less than 1, not 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
         (["--schedule", "sawtooth"], "--schedule: invalid choice: 'sawtooth'"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
-        (["--set", "speed=9"], "argument --set: 'speed' is not one of epochs, batch_size"),
-        (["--set", "warm_up=fast"], "argument --set: warm_up must be of type float, not 'fast'"),
-        (["--set", "augment=perhaps"], "argument --set: augment must be of type bool, not 'perhaps'"),
+        (["--set", "speed=9"], "argument --set: invalid setting value: 'speed=9'"),
+        (["--set", "warm_up=fast"], "argument --set: invalid setting value: 'warm_up=fast'"),
+        (["--set", "augment=perhaps"], "argument --set: invalid setting value: 'augment=perhaps'"),
         (["--set", "schedule=sawtooth"], "unknown schedule sawtooth"),
         (["--dataset", "cifar"], "--dataset cifar is unknown: choose one of auto, mnist, synthetic"),
-        (["--batch-size", "801"], "--batch-size 801 is more than the 800 training images"),
         (["--validation-size", "1000"], "--validation-size 1000 leaves none of 1000 images to train on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -540,7 +509,7 @@ def test_loss_that_is_no_longer_finite_keeps_the_checkpoints_of_the_epochs_befor
 def test_output_folder_that_is_a_file_is_one_line(small_run, tmp_path, capsys):
     (tmp_path / "run").write_text("mine")
     assert train.main([*small_run, "--epochs", "1"]) == 2
-    assert "can't write" in capsys.readouterr().err
+    assert "run: File exists" in capsys.readouterr().err
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -582,10 +551,13 @@ def test_mnist_is_insisted_on_where_it_is_asked_for(small_run, tmp_path, capsys,
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_run_goes_on_without_a_lock_and_says_so(small_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "locked", lambda folder: contextlib.nullcontext(False))
+def test_run_goes_on_without_a_lock(small_run, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
     assert train.main([*small_run, "--epochs", "1"]) == 0
-    assert "file system without locks: nothing keeps a second run out" in capsys.readouterr().out
+    assert "run has no locks: nothing keeps a second run out" in capsys.readouterr().err
 
 
 @pytest.mark.exhaustive

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import io
-import pickle
 import platform
 import subprocess
 import zipfile
@@ -13,7 +12,6 @@ import torch
 from torch import nn
 
 from common.command_line import UserError
-from common.files import archive, read_json, write_json
 from training.config import TrainConfig, config_from, resumed_config
 from training.distributed import world_size
 
@@ -25,53 +23,27 @@ def serialize(value: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load(path: Path) -> dict:
+def load_checkpoint(path: Path) -> dict:
     """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
+    content = path.read_bytes()
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
             # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a ZIP bomb does.
             if file.testzip() or any(entry.compress_type for entry in file.infolist()):
-                raise zipfile.BadZipFile("damaged")
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}: train first (python train.py)") from error
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        advice = "save the state_dict of a network, not the network itself"
-        raise UserError(f"{path} holds more than tensors and plain values: {advice}") from error
+                raise zipfile.BadZipFile("its checksums are wrong, or it is compressed")
+        return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a checkpoint, or damaged ({reason})") from error
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Return a checkpoint of train.py. Raises UserError if it can't be used."""
-    checkpoint = load(path)
-    missing = {"epoch", "config", "dataset", "model", "averaged_model", "optimizer", "history"} - set(checkpoint)
-    if missing:
-        raise UserError(f"{path} is not a checkpoint of train.py: it lacks {', '.join(sorted(missing))}")
-    return checkpoint
+        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise UserError(f"{path} is damaged, or holds more than a dict of tensors and values ({reason})") from error
 
 
 def find_run(folder: Path, settings: dict, is_resumed: bool) -> tuple[dict | None, dict]:
-    """Return the checkpoint and the settings of the run to resume; of a new run, None and the settings as given.
-
-    Before its first checkpoint a run has its settings in run.json. Raises UserError where others were given.
-    """
-    checkpoint = None
-    if not is_resumed:
+    """Return checkpoint and settings of the run to resume; of a new run, None and those given. Raises UserError."""
+    path = folder / "last.pt"
+    if not is_resumed or not path.exists():
         return None, settings
-    if (folder / "last.pt").exists():
-        checkpoint = load_checkpoint(folder / "last.pt")
-        config = config_from(checkpoint["config"], folder / "last.pt")
-        if not (folder / "best.pt").exists():
-            raise UserError(f"can't resume: {folder / 'best.pt'} is gone; start a new run without --resume")
-    elif (folder / "run.json").exists():
-        config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
-    else:
-        return None, settings
-    return checkpoint, asdict(resumed_config(config, settings))
+    checkpoint = load_checkpoint(path)
+    return checkpoint, asdict(resumed_config(config_from(checkpoint.get("config"), path), settings))
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:
@@ -79,7 +51,7 @@ def load_weights(path: Path, model: nn.Module) -> dict:
 
     The file may also hold a state_dict of the network alone; then what is returned is empty. Raises UserError.
     """
-    checkpoint = load(path)
+    checkpoint = load_checkpoint(path)
     weights = checkpoint.get("averaged_model", checkpoint)
     try:
         model.load_state_dict(weights)
@@ -91,6 +63,12 @@ def load_weights(path: Path, model: nn.Module) -> dict:
 
 def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
     """Return the content of run.json: all that the numbers of a run may depend on."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    try:
+        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()  # "" outside a repository
+    except OSError:  # no git on this machine
+        commit = ""
     return {
         "config": asdict(config),
         "init": str(init) if init else None,  # the file of the first weights
@@ -98,32 +76,6 @@ def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init:
         "device": str(device),
         "processes": world_size(),
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **packages, "git_commit": commit},
         "seconds": 0.0,  # of all epochs, with their evaluations and saving
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a run's numbers may depend on, and the commit of this repository ("" outside git)."""
-    try:
-        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git on this machine
-        commit = ""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
-    return {"python": platform.python_version(), **packages, "git_commit": commit}
-
-
-def prepare_output_dir(folder: Path, run: dict, is_resumed: bool) -> None:
-    """Continue the run in a folder; or begin one there, after the files of an earlier one have been archived."""
-    if is_resumed and (folder / "run.json").exists():
-        earlier = read_json(folder / "run.json")
-        run["seconds"] = earlier.get("seconds", 0.0)
-        if changed := [key for key in ("device", "processes", "threads", "versions") if earlier.get(key) != run[key]]:
-            print(f"Resuming with other {', '.join(changed)}: the rest of the run may round differently.")
-    else:
-        if is_resumed:
-            print(f"There is no run in {folder} to resume: a new one begins.")
-        if archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
-            print(f"The earlier run is now in {archived}")
-        write_json(folder / "run.json", run)

@@ -1,6 +1,7 @@
 """The recipe of a run: every number that decides its result, and train.py's flags for them."""
 
-from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
+import math
+from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -9,10 +10,7 @@ from common.command_line import Parser, UserError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides the numbers of a run, besides machine, threads and versions.
-
-    Raises UserError when a value is out of range.
-    """
+    """All that decides a run's numbers, besides machine, threads, versions. Raises UserError for one out of range."""
 
     epochs: int = 10
     batch_size: int = 128
@@ -39,26 +37,14 @@ class TrainConfig:
     dataset: str = "mnist"
 
     def __post_init__(self) -> None:
-        for name, (lowest, highest) in RANGES.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:  # true of NaN, too
-                raise UserError(f"{name} must be from {lowest:g} to {highest:g}, not {value}")
+        for name, value in vars(self).items():
+            lowest, limit = int(name in COUNTS), 1 if name in FRACTIONS else math.inf
+            if not isinstance(value, str) and not lowest <= value < limit:  # true of NaN, too
+                raise UserError(f"{name} must be at least {lowest} and less than {limit}, not {value}")
 
 
-RANGES = {
-    **dict.fromkeys(["epochs", "batch_size", "ema_ramp", "validation_size"], (1, 1e9)),
-    **dict.fromkeys(["beta1", "beta2", "ema_decay", "label_smoothing"], (0, 0.999999)),
-    **dict.fromkeys(["shift_pixels", "elastic_pixels"], (0, 28)),
-    "learning_rate": (1e-12, 1e30),
-    "weight_decay": (0, 1e30),
-    "warm_up": (0.001, 0.999),
-    "rotation_degrees": (0, 180),
-    "shear_degrees": (0, 80),
-    "scale_change": (0, 0.9),
-    "control_points": (2, 28),
-    "final_strength": (0, 1),
-    "seed": (0, 2**63 - 1),
-}
+COUNTS = ("epochs", "batch_size", "ema_ramp", "control_points", "validation_size")
+FRACTIONS = ("warm_up", "beta1", "beta2", "ema_decay", "label_smoothing")
 
 TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 
@@ -80,46 +66,35 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--validation-size", type=int, help=f"training images held out (default: {default.validation_size})")
     add = parser.add_argument
     add("--textbook", action="store_true", help="plain Adam at a constant rate of 0.001, nothing else")
-    add("--set", type=parse_setting, action="append", default=[], metavar="NAME=VALUE", help="any field of TrainConfig")
+    add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="any field of TrainConfig")
     add("--dataset", default="auto", help="mnist, synthetic, or auto: MNIST if it is available (default: auto)")
     add("--data-dir", type=Path, default=Path("data"), help="of the data sets (default: data)")
-    add(
-        "--output-dir",
-        type=Path,
-        default=Path("checkpoints"),
-        help="of the files of the run (default: checkpoints)",
-    )
+    add("--output-dir", type=Path, default=Path("checkpoints"), help="of the run's files (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     add("--init", type=Path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
     add("--resume", action="store_true", help="continue the run that lies in the output folder")
     args = parser.parse_args(argv)
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
-    if args.dataset == "auto":  # main chooses; a recipe names the data set that was used
-        del given["dataset"]
+    if args.dataset == "auto":
+        del given["dataset"]  # a recipe names the data set that is used, which is not known yet
     settings = {**(TEXTBOOK if args.textbook else {}), **given, **dict(args.set)}
     TrainConfig(**settings)  # raises if a value is out of range
     return args, settings
 
 
-def parse_setting(text: str) -> tuple[str, object]:
-    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ArgumentTypeError."""
-    types = {field.name: type(field.default) for field in fields(TrainConfig)}
+def setting(text: str) -> tuple[str, object]:
+    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ValueError or TypeError."""
     name, _, value = text.partition("=")
-    if name not in types:
-        raise ArgumentTypeError(f"{name!r} is not one of {', '.join(types)}")
-    try:
-        return name, {"true": True, "false": False}[value.lower()] if types[name] is bool else types[name](value)
-    except (KeyError, ValueError):
-        raise ArgumentTypeError(f"{name} must be of type {types[name].__name__}, not {value!r}") from None
+    kind = type(vars(TrainConfig()).get(name))
+    return name, ("false", "true").index(value.lower()) == 1 if kind is bool else kind(value)
 
 
 def config_from(saved: dict, path: Path) -> TrainConfig:
     """Return the recipe that the file at path holds; what an older file lacks takes its default. Raises UserError."""
-    names = [field.name for field in fields(TrainConfig)]
-    if not isinstance(saved, dict) or (unknown := set(saved) - set(names)):
-        what = f"unknown settings: {', '.join(sorted(unknown))}" if isinstance(saved, dict) else "no recipe"
-        raise UserError(f"{path} has {what}; it is of another version of train.py")
-    return TrainConfig(**saved)
+    try:
+        return TrainConfig(**saved)
+    except TypeError as error:  # an unknown setting, or no recipe at all
+        raise UserError(f"{path} is of another version of train.py ({error})") from error
 
 
 def resumed_config(saved: TrainConfig, settings: dict) -> TrainConfig:
@@ -127,14 +102,12 @@ def resumed_config(saved: TrainConfig, settings: dict) -> TrainConfig:
 
     Raises UserError when settings were given that are not those of the saved run.
     """
-    pairs = [(name, getattr(saved, name), value) for name, value in settings.items()]
-    differences = [f"{name} is {old}, not {new}" for name, old, new in pairs if old != new]
-    epochs = settings.get("epochs", saved.epochs)
-    if len(differences) == 1 and epochs > saved.epochs:
-        if saved.schedule == "constant" and not saved.augment:
-            return replace(saved, epochs=epochs)
-        differences.append("the learning rate or the augmentation of every epoch depends on their number")
-    if differences:
-        advice = "leave them out, or start a new run without --resume"
-        raise UserError(f"can't resume with other settings ({'; '.join(differences)}): {advice}")
-    return saved
+    changed = {name: value for name, value in settings.items() if value != getattr(saved, name)}
+    more_epochs = changed.keys() == {"epochs"} and changed["epochs"] > saved.epochs
+    if not changed or (more_epochs and saved.schedule == "constant" and not saved.augment):
+        return replace(saved, **changed)
+    differences = "; ".join(f"{name} is {getattr(saved, name)}, not {value}" for name, value in changed.items())
+    advice = "leave them out, or start a new run without --resume"
+    if more_epochs:
+        advice += " (the learning rate or the augmentation of every epoch depends on their number)"
+    raise UserError(f"can't resume with other settings ({differences}): {advice}")

@@ -1,14 +1,10 @@
-"""The device of this process, and several processes that train as one, as torchrun starts them.
-
-Without torchrun there is one process, of rank 0 in a world of size 1, and nothing is communicated.
-"""
+"""The device of this process, and the processes that torchrun starts; without it there is one, of rank 0."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,33 +12,26 @@ from torch import Tensor
 
 from common.command_line import UserError
 
-TIMEOUT = timedelta(minutes=10)  # how long to wait for another process, as when the network is lost
-
-T = TypeVar("T")
-
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; for "auto" the machine's accelerator if it works, or its CPU. Raises UserError.
 
     Each of the processes that torchrun starts on a machine gets an accelerator of its own.
     """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        try:
-            return choose_device(accelerator.type)
-        except UserError as error:  # a GPU that this PyTorch has no code for, for instance
-            print(f"warning: {error}; the CPU is used", file=sys.stderr)
-            return torch.device("cpu")
     try:
-        device = torch.device(name)
+        accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        device = torch.device(accelerator if name == "auto" else name)
         if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:
             device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
             torch.accelerator.set_device_index(device.index)
         torch.zeros(1, device=device).cpu()
+        return device
     except Exception as error:  # each backend has its own kind
         reason = str(error).splitlines()[0].split(". ")[0][:100]
-        raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
-    return device
+        if name != "auto":
+            raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
+        print(f"warning: the accelerator can't be used here ({reason}); the CPU is used", file=sys.stderr)
+        return torch.device("cpu")
 
 
 @contextlib.contextmanager
@@ -51,18 +40,16 @@ def process_group() -> Iterator[None]:
 
     Raises UserError when another process has ended.
     """
-    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
-        yield
-        return
     try:
-        dist.init_process_group(timeout=TIMEOUT)
+        if {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
+            dist.init_process_group(timeout=timedelta(minutes=10))  # to wait for another, as when the network is lost
         yield
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise  # an error of something else
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UserError(f"another process has ended ({reason}): start all again with --resume") from error
+        raise UserError("another process has ended: start all again with --resume") from error
 
 
 def rank() -> int:
@@ -75,11 +62,6 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def shard(batch: Tensor) -> Tensor:
-    """Return this process's part of a batch, (B, ...); two processes' parts differ by one at most, and may be empty."""
-    return batch.tensor_split(world_size())[rank()]
-
-
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Replace the tensor of each process, in place, by the sum over all of them."""
     if dist.is_initialized():
@@ -87,7 +69,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def broadcast_from_rank_zero(function: Callable[..., T], *arguments) -> T:
+def broadcast_from_rank_zero(function: Callable, *arguments: object) -> tuple:
     """Call the function in the process of rank 0, and return its result in all."""
     result = [function(*arguments) if rank() == 0 else None]
     if dist.is_initialized():

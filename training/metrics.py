@@ -1,9 +1,9 @@
 """One epoch's record, metrics.csv, and the results table that is made of them. Needs no PyTorch."""
 
-import csv
-import io
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+
+import numpy as np
 
 from common.command_line import UserError
 from common.files import write_atomically
@@ -13,8 +13,7 @@ from common.files import write_atomically
 class EpochMetrics:
     """What one epoch did. Losses are mean nats per image; accuracies are fractions from 0 to 1.
 
-    The training metrics are running ones: the weights still moved and the images were augmented. The others are those
-    of the weights that the run uses (averaged, unless averaging is off), after the epoch.
+    Those of training are running ones, of moving weights and augmented images; the others are of the averaged weights.
     """
 
     epoch: int  # from 1
@@ -28,11 +27,9 @@ class EpochMetrics:
     train_seconds: float  # the training alone, without evaluations and saving
 
 
-COLUMNS = [field.name for field in fields(EpochMetrics)]
+HEADING = ",".join(field.name for field in fields(EpochMetrics))  # of metrics.csv
 
-# The results table: heading -> the field of EpochMetrics.
-TABLE = {
-    "Epoch": "epoch",
+TABLE = {  # the results table's columns after the epoch, and the field of EpochMetrics that each shows
     "Training accuracy": "train_accuracy",
     "Training loss": "train_loss",
     "Validation accuracy": "validation_accuracy",
@@ -44,54 +41,45 @@ TABLE = {
 
 def best_epoch(history: list[EpochMetrics]) -> EpochMetrics:
     """Return the epoch of highest validation accuracy (ties: the lower validation loss, then the earlier epoch)."""
-    return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss, -epoch.epoch))
+    return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
 
 
 def format_value(field: str, value: float) -> str:
-    """Format an accuracy as percent, a loss with four decimals, an epoch as a whole number."""
-    if field.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:.4f}" if field.endswith("loss") else f"{value:.0f}"
+    """Format an accuracy as percent, a loss with four decimals."""
+    return f"{value:.2%}" if field.endswith("accuracy") else f"{value:.4f}"
 
 
-def markdown_row(cells: list[str]) -> str:
-    """Return one row of the results table in Markdown, aligned under the headings."""
-    return "| " + " | ".join(cell.rjust(len(heading)) for cell, heading in zip(cells, TABLE, strict=True)) + " |"
+def summarize(field: str, values: list[float]) -> str:
+    """Format a value, or the mean and the standard deviation (of the sample) of several."""
+    text = format_value(field, np.mean(values))
+    return f"{text} ± {format_value(field, np.std(values, ddof=1))}" if len(values) > 1 else text
 
 
 def table_heading() -> str:
     """Return the two lines that open the results table in Markdown."""
-    return markdown_row(list(TABLE)) + "\n|" + "|".join("-" * (len(heading) + 1) + ":" for heading in TABLE) + "|"
+    headings = ["Epoch", *TABLE]
+    return f"| {' | '.join(headings)} |\n|{'|'.join('-' * (len(heading) + 1) + ':' for heading in headings)}|"
 
 
-def epoch_row(metrics: EpochMetrics) -> str:
-    """Return the results table's row of one epoch of one run."""
-    return markdown_row([format_value(field, getattr(metrics, field)) for field in TABLE.values()])
+def table_row(*runs: EpochMetrics) -> str:
+    """Return the results table's row of an epoch: of one run, or the mean and standard deviation of several."""
+    cells = {heading: summarize(field, [getattr(run, field) for run in runs]) for heading, field in TABLE.items()}
+    cells = {"Epoch": str(runs[0].epoch), **cells}
+    return "| " + " | ".join(cell.rjust(len(heading)) for heading, cell in cells.items()) + " |"
 
 
 def write_metrics(path: Path, history: list[EpochMetrics]) -> None:
     """Write metrics.csv whole: a heading, then a row an epoch. Floats keep every bit. Raises UserError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(map(astuple, history))
-    write_atomically(path, text.getvalue())
+    rows = [",".join(map(str, astuple(epoch))) for epoch in history]
+    write_atomically(path, "\n".join([HEADING, *rows, ""]))
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
-    """Read metrics.csv. Raises UserError when it isn't there or isn't what write_metrics writes."""
+    """Read metrics.csv. Raises UserError when it isn't what write_metrics writes, as when its last line is torn."""
     try:
-        text = path.read_text(encoding="utf-8")
-        if not text.endswith("\n"):
-            raise ValueError("its last line is torn")
-        heading, *rows = csv.reader(text.splitlines(), strict=True)
-        if heading != COLUMNS:
-            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-        history = [EpochMetrics(int(epoch), *map(float, values)) for epoch, *values in rows]
-        if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)) or not history:
-            raise ValueError("its epochs are not 1, 2, 3, ...")
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror}; train first, or name a run's folder") from error
-    except (ValueError, TypeError, csv.Error) as error:
+        heading, *rows, end = path.read_text(encoding="utf-8").split("\n")
+        if heading != HEADING or not rows or end:
+            raise ValueError("the heading, an epoch, or the end of a line is missing")
+        return [EpochMetrics(int(epoch), *map(float, values)) for epoch, *values in (row.split(",") for row in rows)]
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error
-    return history

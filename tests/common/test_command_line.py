@@ -1,5 +1,6 @@
 """Commands inside another process: a notebook, a profiler, a thread."""
 
+import json
 import os
 import runpy
 import signal
@@ -14,7 +15,6 @@ from conftest import REPOSITORY
 
 import plot_results
 from common.command_line import command
-from common.files import write_json
 from training.config import TrainConfig
 from training.metrics import EpochMetrics, write_metrics
 
@@ -24,7 +24,7 @@ def run_dir(tmp_path_factory) -> str:
     """The folder of a run, as plot_results.py reads it."""
     folder = tmp_path_factory.mktemp("run")
     write_metrics(folder / "metrics.csv", [EpochMetrics(1, 1e-3, 0.1, 0.97, 0.05, 0.98, 0.04, 0.99, 3.0)])
-    write_json(folder / "run.json", {"config": asdict(TrainConfig(epochs=1))})
+    (folder / "run.json").write_text(json.dumps({"config": asdict(TrainConfig(epochs=1))}))
     return str(folder)
 
 

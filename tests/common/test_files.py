@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from common.command_line import UserError
-from common.files import archive, locked, write_atomically
+from common.files import archive, lock, write_atomically
 
 
 def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):
@@ -27,18 +27,14 @@ def test_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path):
 
 
 def test_lock_of_a_folder_is_held_once_and_is_free_again_afterwards(tmp_path):
+    message = "another process is at work in .*run: wait.*none is alive, delete .*lock"
     for _ in range(2):
-        with (
-            locked(tmp_path / "run") as is_locked,
-            pytest.raises(UserError, match="another process is at work in .*run: wait.*none is alive, delete .*lock"),
-            locked(tmp_path / "run"),
-        ):
-            pass
-        assert is_locked
+        with lock(tmp_path / "run"), pytest.raises(UserError, match=message):
+            lock(tmp_path / "run")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_file_system_without_locks_is_no_dead_end_and_is_told(tmp_path, monkeypatch, number):
+def test_file_system_without_locks_is_no_dead_end_and_is_told(tmp_path, monkeypatch, capsys, number):
     fcntl = pytest.importorskip("fcntl")
 
     def fail(*_):
@@ -46,11 +42,11 @@ def test_file_system_without_locks_is_no_dead_end_and_is_told(tmp_path, monkeypa
 
     monkeypatch.setattr(fcntl, "flock", fail)
     for _ in range(2):  # the second time the lock's file is there already
-        with locked(tmp_path / "run") as is_locked:
-            assert not is_locked
+        with lock(tmp_path / "run"), lock(tmp_path / "run"):
+            assert "run has no locks: nothing keeps a second run out of it" in capsys.readouterr().err
     monkeypatch.undo()
-    with locked(tmp_path / "run") as is_locked:
-        assert is_locked
+    with lock(tmp_path / "run"), pytest.raises(UserError, match="another process is at work"):
+        lock(tmp_path / "run")
 
 
 def test_archive_moves_only_the_named_files_and_never_over_others(tmp_path):

@@ -12,7 +12,8 @@ DEFAULT = {"rotation_degrees": 10, "shear_degrees": 10, "scale_change": 0.1, "sh
 
 
 def random_maps(strengths, generator, **limits):
-    return augmentation.random_maps(strengths, **{**DEFAULT, **limits}, control_points=4, generator=generator)
+    *affine, elastic = {**DEFAULT, **limits}.values()
+    return augmentation.random_maps(strengths, affine, elastic, control_points=4, generator=generator)
 
 
 def shift(pixels: float) -> torch.Tensor:

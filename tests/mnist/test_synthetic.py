@@ -4,7 +4,7 @@ from mnist.synthetic import FONTS, draw_digits, draw_glyph
 
 
 def test_images_have_the_form_of_mnist(data):
-    assert data.name == "synthetic"
+    assert data.description["name"] == "synthetic"
     assert data.train.tensors[0].dtype == torch.uint8
     assert data.train.tensors[0].shape == (800, 28, 28)
     assert sorted(data.train.tensors[1].unique().tolist()) == list(range(10))

@@ -52,5 +52,5 @@ def test_own_checkpoint_answers_when_there_is_one(small_run, tmp_path, monkeypat
     Path("checkpoints/best.pt").rename("other.pt")
     assert load_best_weights(model, Path("other.pt")) == "other.pt (epoch 1, synthetic)"
     Path("checkpoints/best.pt").write_text("damaged")
-    with pytest.raises(UserError, match="checkpoints/best.pt is not a checkpoint"):
+    with pytest.raises(UserError, match="checkpoints/best.pt is damaged"):
         load_best_weights(model, None)

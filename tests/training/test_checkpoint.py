@@ -12,7 +12,7 @@ import evaluate
 import train
 from common.command_line import UserError
 from model import DigitCNN
-from training.checkpoint import find_run, load, load_checkpoint, load_weights, serialize
+from training.checkpoint import find_run, load_checkpoint, load_weights, serialize
 from training.config import TrainConfig
 
 
@@ -68,7 +68,7 @@ def test_model_of_a_plain_state_dict_has_its_weights(tmp_path):
 def refused(path) -> bool:
     """Return whether the file is refused in one line; any other error fails the test."""
     try:
-        load(path)
+        load_checkpoint(path)
     except UserError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
@@ -148,7 +148,7 @@ def test_damaged_file_is_refused_in_one_line_or_holds_what_was_saved(checkpoint,
         (tmp_path / "best.pt").write_bytes(mutated)
         if not refused(tmp_path / "best.pt"):
             loaded += 1
-            assert same(load(tmp_path / "best.pt"), checkpoint)
+            assert same(load_checkpoint(tmp_path / "best.pt"), checkpoint)
     assert loaded < count / 4  # the checksums of ZIP don't cover the names and the padding between its parts
 
 
@@ -177,17 +177,22 @@ def test_bad_checkpoint_ends_every_script_with_exit_code_2(checkpoint, tmp_path,
     assert capsys.readouterr().err.count("\n") == 2
 
 
-def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="there is no .*best.pt: train first"):
-        load_checkpoint(tmp_path / "best.pt")
-    with pytest.raises(UserError, match="can't read .*: Is a directory"):
-        load_checkpoint(tmp_path)
+def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_path, capsys):
     torch.save([1], tmp_path / "list.pt")
-    with pytest.raises(UserError, match="is not a checkpoint, or damaged"):
-        load_weights(tmp_path / "list.pt", DigitCNN())
-    torch.save(DigitCNN().state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="is not a checkpoint of train.py: it lacks averaged_model, config"):
-        load_checkpoint(tmp_path / "weights.pt")
+    torch.save(DigitCNN(), tmp_path / "network.pt")
+    torch.save(DigitCNN().state_dict(), tmp_path / "last.pt")
+    for file, message in {
+        "best.pt": f"can't use {tmp_path / 'best.pt'}: No such file or directory; train first (python train.py)",
+        ".": f"can't use {tmp_path}: Is a directory",
+        "list.pt": "list.pt is damaged, or holds more than a dict of tensors and values",
+        "network.pt": "network.pt is damaged, or holds more than a dict of tensors and values",
+    }.items():
+        assert evaluate.main([str(tmp_path / file)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    with pytest.raises(UserError, match="last.pt is of another version of train.py"):  # weights alone don't resume
+        find_run(tmp_path, {}, True)
 
 
 @pytest.mark.parametrize("change", [{"fc2.bias": torch.zeros(11)}, {"fc3.bias": torch.zeros(1)}], ids=str)
@@ -200,7 +205,7 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
     assert "is not of the network in model.py" in error
     assert train.main([*small_run, "--epochs", "1"]) == 0
     last = tmp_path / "run" / "last.pt"
-    last.write_bytes(serialize({**load(last), "averaged_model": checkpoint["averaged_model"]}))
+    last.write_bytes(serialize({**load_checkpoint(last), "averaged_model": checkpoint["averaged_model"]}))
     capsys.readouterr()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
     assert "can't resume: last.pt is of another network or optimizer" in capsys.readouterr().err
@@ -208,10 +213,9 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
 
 def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown_one_is_an_error(checkpoint, tmp_path):
     del checkpoint["config"]["label_smoothing"]
-    (tmp_path / "best.pt").touch()
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
     assert find_run(tmp_path, {}, True)[1] == asdict(TrainConfig())
     checkpoint["config"]["momentum"] = 0.9
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    with pytest.raises(UserError, match="last.pt has unknown settings: momentum"):
+    with pytest.raises(UserError, match="last.pt is of another version .*momentum"):
         find_run(tmp_path, {}, True)

@@ -160,7 +160,7 @@ def test_second_run_in_a_folder_stops_in_one_line_and_the_first_goes_on(
     processes, flags, folder, uninterrupted, capsys
 ):
     process = start(processes, flags)
-    wait_for((folder / "run.json").exists)
+    wait_for((folder / "last.pt").exists)
     for more in ([], ["--resume"], ["--seed", "1"]):
         assert train.main([*flags, *more]) == 2
         error = capsys.readouterr().err
