@@ -62,7 +62,7 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     if config.schedule == "one-cycle":
-        return config.learning_rate * min(progress / config.warm_up, (1 - progress) / (1 - config.warm_up))
+        return config.learning_rate * min(progress / max(config.warm_up, 1e-9), (1 - progress) / (1 - config.warm_up))
     raise UserError(f"unknown schedule {config.schedule}")
 
 

@@ -34,11 +34,10 @@ def random_maps(
     draws = draws * torch.tensor([rotation, shear, scale, scale, shift, shift]) * strengths
     angle, slant, width, height, shift_x, shift_y = draws.unbind(dim=1)
     cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), slant.deg2rad().tan()
-    width, height = 1 + width, 1 + height
     half = SIZE / 2  # pixels for each unit of the coordinates
     # Read from right to left, x' = rotation @ shear @ scale^-1 @ x + shift:
-    row_x = torch.stack([cos / width, (cos * slant - sin) / height, shift_x / half], dim=1)
-    row_y = torch.stack([sin / width, (sin * slant + cos) / height, shift_y / half], dim=1)
+    row_x = torch.stack([cos / (1 + width), (cos * slant - sin) / (1 + height), shift_x / half], dim=1)
+    row_y = torch.stack([sin / (1 + width), (sin * slant + cos) / (1 + height), shift_y / half], dim=1)
     affine = torch.stack([row_x, row_y], dim=1)  # (N, 2, 3)
     displacements = torch.randn(count, 2 * control_points**2, generator=generator) * (elastic / half) * strengths
     return torch.cat([affine, displacements.view(count, 2, -1)], dim=2)

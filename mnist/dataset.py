@@ -43,8 +43,7 @@ class Data(NamedTuple):
 def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
     """Make sure that a data set is there; return its name, and a line of warning where it is the synthetic one.
 
-    "auto" is MNIST, or the synthetic data set where MNIST is not there and can't be downloaded. Raises UserError where
-    files of MNIST are there and can't be used: they are never replaced by something else.
+    "auto" is MNIST, or the synthetic one where MNIST can't be had. Raises UserError for files that can't be used.
     """
     if name not in ("auto", *DATASETS):
         raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")

@@ -36,10 +36,7 @@ class SyntheticMNIST(MNIST):
 
 
 def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw count digits: images, (count, 28, 28) uint8 with light ink on black, and labels, (count,) uint8.
-
-    Each is a random digit in a random font, under a random affine map.
-    """
+    """Draw random digits in random fonts: images, (count, 28, 28) uint8, light ink on black; labels, (count,) uint8."""
     glyphs = torch.stack([torch.from_numpy(draw_glyph(font, digit)) for font in FONTS for digit in range(10)])
     choice = torch.randint(len(glyphs), (count,), generator=generator)
     maps = random_maps(torch.ones(count), [15, 15, 0.2, 2], elastic=0, control_points=4, generator=generator)

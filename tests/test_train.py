@@ -187,6 +187,7 @@ def test_epoch_trains_on_every_image_once_with_the_ragged_tail(data, monkeypatch
 def test_one_cycle_rises_linearly_for_a_fifth_of_the_run_and_falls_linearly_to_zero():
     rates = [learning_rate_at(tenths / 10, TrainConfig(learning_rate=1.0)) for tenths in range(11)]
     assert rates == pytest.approx([0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0])
+    assert learning_rate_at(0.25, TrainConfig(learning_rate=1.0, warm_up=0.0)) == 0.75  # without warm-up
 
 
 def test_constant_schedule_is_constant_and_an_unknown_one_is_an_error():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from common.command_line import UserError
-from training.config import TrainConfig, config_from, resumed_config
+from training.config import TrainConfig, config_from
 from training.distributed import world_size
 
 
@@ -38,12 +38,24 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def find_run(folder: Path, settings: dict, is_resumed: bool) -> tuple[dict | None, dict]:
-    """Return checkpoint and settings of the run to resume; of a new run, None and those given. Raises UserError."""
+    """Return checkpoint and settings of the run to resume; of a new run, None and the settings as given.
+
+    A resumed run may have more epochs where nothing depends on their number. Raises UserError for other changes.
+    """
     path = folder / "last.pt"
     if not is_resumed or not path.exists():
         return None, settings
     checkpoint = load_checkpoint(path)
-    return checkpoint, asdict(resumed_config(config_from(checkpoint.get("config"), path), settings))
+    saved = asdict(config_from(checkpoint.get("config"), path))
+    changed = [f"{name} is {saved[name]}, not {value}" for name, value in settings.items() if value != saved[name]]
+    if len(changed) == 1 and settings.get("epochs", 0) > saved["epochs"]:
+        if saved["schedule"] == "constant" and not saved["augment"]:
+            return checkpoint, {**saved, **settings}
+        changed.append("the learning rate or the augmentation of every epoch depends on their number")
+    if changed:
+        advice = "leave them out, or start a new run without --resume"
+        raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
+    return checkpoint, saved
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:

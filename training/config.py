@@ -2,7 +2,7 @@
 
 import math
 from argparse import SUPPRESS, BooleanOptionalAction, Namespace
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from common.command_line import Parser, UserError
@@ -95,19 +95,3 @@ def config_from(saved: dict, path: Path) -> TrainConfig:
         return TrainConfig(**saved)
     except TypeError as error:  # an unknown setting, or no recipe at all
         raise UserError(f"{path} is of another version of train.py ({error})") from error
-
-
-def resumed_config(saved: TrainConfig, settings: dict) -> TrainConfig:
-    """Return the recipe of a resumed run, which may have more epochs where nothing depends on their number.
-
-    Raises UserError when settings were given that are not those of the saved run.
-    """
-    changed = {name: value for name, value in settings.items() if value != getattr(saved, name)}
-    more_epochs = changed.keys() == {"epochs"} and changed["epochs"] > saved.epochs
-    if not changed or (more_epochs and saved.schedule == "constant" and not saved.augment):
-        return replace(saved, **changed)
-    differences = "; ".join(f"{name} is {getattr(saved, name)}, not {value}" for name, value in changed.items())
-    advice = "leave them out, or start a new run without --resume"
-    if more_epochs:
-        advice += " (the learning rate or the augmentation of every epoch depends on their number)"
-    raise UserError(f"can't resume with other settings ({differences}): {advice}")

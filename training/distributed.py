@@ -14,14 +14,11 @@ from common.command_line import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; for "auto" the machine's accelerator if it works, or its CPU. Raises UserError.
-
-    Each of the processes that torchrun starts on a machine gets an accelerator of its own.
-    """
+    """Return the device of that name; for "auto" the accelerator if it works, else the CPU. Raises UserError."""
     try:
         accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         device = torch.device(accelerator if name == "auto" else name)
-        if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:
+        if device.type != "cpu" and device.index is None and "LOCAL_RANK" in os.environ:  # each process has its own
             device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
             torch.accelerator.set_device_index(device.index)
         torch.zeros(1, device=device).cpu()
@@ -36,13 +33,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did: with NCCL on GPUs, with Gloo on CPUs.
-
-    Raises UserError when another process has ended.
-    """
+    """Join the processes that torchrun started, if it did. Raises UserError when another process has ended."""
     try:
         if {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun sets both
-            dist.init_process_group(timeout=timedelta(minutes=10))  # to wait for another, as when the network is lost
+            dist.init_process_group(timeout=timedelta(minutes=10))  # NCCL on GPUs, Gloo on CPUs
         yield
         if dist.is_initialized():
             dist.destroy_process_group()

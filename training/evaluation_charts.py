@@ -20,13 +20,9 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, title: str) -> None
     axes = figure.subplots()
     axes.imshow(np.where(right, -most / 3, confusion), cmap="RdBu_r", vmin=-1.6 * most, vmax=1.6 * most)
     for digit, answer in np.argwhere(confusion):
-        weight = "bold" if digit == answer else "normal"
-        count = confusion[digit, answer]
+        weight, count = "bold" if digit == answer else "normal", confusion[digit, answer]
         axes.text(answer, digit, f"{count:,}", ha="center", va="center", weight=weight, fontsize=12)
-    axes.set_xticks(range(10))
-    axes.set_yticks(range(10))
-    axes.set_xlabel("answer", fontsize=12)
-    axes.set_ylabel("true digit", fontsize=12)
+    axes.set(xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true digit")
     axes.set_title(f"{title}\n{confusion.trace():,} of {confusion.sum():,} right", fontsize=12)
     save_figure(figure, path)
 
