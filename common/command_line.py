@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 import signal
 import sys
 import threading
@@ -53,7 +54,8 @@ def command(main: Callable) -> Callable:
             print_error(script, error)
             return 2
         except KeyboardInterrupt as interrupt:
-            print(f"{script}: interrupted{interrupt}", file=sys.stderr)
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that torchrun started, one says so
+                print(f"{script}: interrupted{interrupt}", file=sys.stderr)
             return 130
 
     return run
