@@ -39,8 +39,6 @@ class Training(NamedTuple):
     optimizer: torch.optim.Optimizer
     ddp_model: nn.Module  # the model; in several processes, DistributedDataParallel averages their gradients
 
-    SAVED = ("model", "averaged_model", "optimizer")  # those whose state_dict is in a checkpoint
-
 
 def build_training(config: TrainConfig, device: torch.device, init: Path | None = None) -> Training:
     """Return the network, with the weights in the file init if there is one, their average, and the optimizer."""
@@ -97,9 +95,9 @@ def update_average(training: Training, step: int, config: TrainConfig) -> None:
             average.copy_(value)  # a counter, such as batch norm's
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of all random draws of an epoch: it doesn't matter whether the run was resumed before it."""
-    return np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).item()
+def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
+    """Return the seed of a stream of an epoch's random draws: the same whether or not the run was resumed."""
+    return np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64).item()
 
 
 def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int) -> list[float]:
@@ -122,6 +120,7 @@ def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainCon
     loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=shards)
     results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
     training.model.train()
+    torch.manual_seed(epoch_seed(config.seed, epoch, 1 + rank()))  # dropout's masks differ between processes
     bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)
     for step, (batch, indices) in enumerate(zip(bar, batches, strict=True), (epoch - 1) * len(batches)):
         progress = (step + 0.5) / (config.epochs * len(batches))
@@ -151,7 +150,7 @@ def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetric
     if checkpoint["dataset"] != run["dataset"]:
         raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
     try:
-        for name in Training.SAVED:
+        for name in ("model", "averaged_model", "optimizer"):
             getattr(training, name).load_state_dict(checkpoint[name])
         training.optimizer.step()  # without gradients: nothing moves, but another optimizer's state raises
     except (RuntimeError, ValueError, KeyError) as error:
@@ -161,7 +160,7 @@ def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetric
 
 def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
     """Write the files of the run after an epoch. Raises UserError when that fails."""
-    checkpoint = {name: getattr(training, name).state_dict() for name in Training.SAVED}
+    checkpoint = {name: getattr(training, name).state_dict() for name in ("model", "averaged_model", "optimizer")}
     checkpoint |= {name: run[name] for name in ("config", "dataset", "versions")}
     content = serialize({**checkpoint, "epoch": len(history), "history": [asdict(epoch) for epoch in history]})
     if best_epoch(history) == history[-1]:
@@ -186,6 +185,8 @@ def main(argv: list[str] | None = None) -> None:
         training = build_training(config, device, args.init)
         history = restore(training, checkpoint, run) if checkpoint else []
         if rank() == 0:
+            if args.resume and not checkpoint:
+                print(f"There is no run in {folder} to resume: a new one begins.")
             if checkpoint:
                 run["seconds"] = read_json(folder / "run.json").get("seconds", 0.0)
             elif archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,14 +48,17 @@ def command(main: Callable) -> Callable:
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
         script = Path(sys.modules[main.__module__].__file__).name
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that torchrun started on this machine
         try:
             with signals_interrupt():
                 return main(argv) or 0
         except (UserError, OSError) as error:
+            if not is_first:
+                time.sleep(5)  # the first process prints an error that all have, and torchrun then ends the others
             print_error(script, error)
             return 2
         except KeyboardInterrupt as interrupt:
-            if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes that torchrun started, one says so
+            if is_first:
                 print(f"{script}: interrupted{interrupt}", file=sys.stderr)
             return 130
 

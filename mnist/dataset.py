@@ -108,6 +108,7 @@ def fetch(name: str, data_dir: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if name != "synthetic":
         print(f"Fetching {name}: a mirror that doesn't answer is given up after {MIRROR_TIMEOUT} s", file=sys.stderr)
+    timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MIRROR_TIMEOUT)  # torchvision sets no limit
     try:
         with TemporaryDirectory(dir=folder) as incoming:
@@ -129,6 +130,8 @@ def fetch(name: str, data_dir: Path) -> Path:
             check_mnist(folder)
         files = f"its four files ({', '.join(MD5)}; all unpacked, or all .gz)"
         raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
+    finally:
+        socket.setdefaulttimeout(timeout_before)
 
 
 def to_float(images: Tensor) -> Tensor:

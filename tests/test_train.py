@@ -184,6 +184,26 @@ def test_epoch_trains_on_every_image_once_with_the_ragged_tail(data, monkeypatch
     assert all(size == divisor for size, divisor in sizes)
 
 
+def test_each_process_draws_its_own_dropout_masks_but_the_same_order_of_the_images(data, monkeypatch):
+    config, seeds, labels = TrainConfig(batch_size=100, augment=False), [], []
+    training = build_training(config, torch.device("cpu"))
+
+    def note(training, batch, divisor, config):
+        seeds[-1].add(torch.initial_seed())  # of the generator that layers draw from
+        labels[-1].append(batch[1])
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(train, "train_step", note)
+    monkeypatch.setattr(train, "world_size", lambda: 2)
+    for number in (0, 1):
+        seeds.append(set())
+        labels.append([])
+        monkeypatch.setattr(train, "rank", lambda number=number: number)
+        train_one_epoch(training, data.train, config, epoch=1)
+    assert [len(of_rank) for of_rank in seeds] == [1, 1] and seeds[0] != seeds[1]
+    assert torch.cat(sum(labels, [])).bincount().equal(data.train.tensors[1].bincount())
+
+
 def test_one_cycle_rises_linearly_for_a_fifth_of_the_run_and_falls_linearly_to_zero():
     rates = [learning_rate_at(tenths / 10, TrainConfig(learning_rate=1.0)) for tenths in range(11)]
     assert rates == pytest.approx([0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0])
@@ -281,8 +301,9 @@ def test_resuming_a_finished_run_changes_nothing(small_run, tmp_path):
     assert_bitwise_equal(run_files(tmp_path / "run"), before)
 
 
-def test_resume_without_a_run_starts_one(small_run, tmp_path):
+def test_resume_without_a_run_starts_one_and_says_so(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
+    assert f"There is no run in {tmp_path / 'run'} to resume: a new one begins." in capsys.readouterr().out
     assert (tmp_path / "run" / "last.pt").exists()
 
 
@@ -443,11 +464,11 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "0"], "epochs must be at least 1 and less than inf, not 0"),
+        (["--epochs", "0"], "epochs must be at least 1 and less than 1e+18, not 0"),
         (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
-        (["--learning-rate", "nan"], "learning_rate must be at least 0 and less than inf, not nan"),
-        (["--learning-rate", "inf"], "learning_rate must be at least 0 and less than inf, not inf"),
-        (["--weight-decay", "-1"], "weight_decay must be at least 0 and less than inf, not -1"),
+        (["--learning-rate", "nan"], "learning_rate must be at least 0 and less than 1e+18, not nan"),
+        (["--learning-rate", "inf"], "learning_rate must be at least 0 and less than 1e+18, not inf"),
+        (["--weight-decay", "-1"], "weight_decay must be at least 0 and less than 1e+18, not -1"),
         (["--ema-decay", "1"], "ema_decay must be at least 0 and less than 1, not 1"),
         (["--seed", "-1"], "seed must be at least 0"),
         (["--schedule", "sawtooth"], "--schedule: invalid choice: 'sawtooth'"),
@@ -476,7 +497,7 @@ def test_wrong_argument_is_one_line_and_touches_nothing(small_run, tmp_path, cap
         "--learning-rate 1e6",
         "--learning-rate 1e6 --amp",
         "--textbook --learning-rate 1e10",
-        "--textbook --learning-rate 1e20 --batch-size 800",  # by the last step of the epoch
+        "--textbook --learning-rate 1e17 --batch-size 800",  # by the last step of the epoch
     ],
 )
 def test_loss_that_is_no_longer_finite_stops_the_run_with_its_epoch(small_run, tmp_path, capsys, recipe):
@@ -519,6 +540,7 @@ def offline(monkeypatch):
     """No network: every request goes to a port of this machine where nothing listens."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # it would keep the proxies of an earlier request
 
 
 def test_without_mnist_a_run_trains_on_synthetic_digits_and_says_so_wherever_it_is_met(

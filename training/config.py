@@ -1,6 +1,5 @@
 """The recipe of a run: every number that decides its result, and train.py's flags for them."""
 
-import math
 from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,9 +37,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            lowest, limit = int(name in COUNTS), 1 if name in FRACTIONS else math.inf
+            lowest, limit = int(name in COUNTS), 1 if name in FRACTIONS else 1e18
             if not isinstance(value, str) and not lowest <= value < limit:  # true of NaN, too
-                raise UserError(f"{name} must be at least {lowest} and less than {limit}, not {value}")
+                raise UserError(f"{name} must be at least {lowest} and less than {limit:g}, not {value}")
 
 
 COUNTS = ("epochs", "batch_size", "ema_ramp", "control_points", "validation_size")

@@ -67,6 +67,16 @@ def test_profiler_writes_its_profile(run_dir, tmp_path):
 
 
 @pytest.mark.exhaustive
+def test_notebook_that_runs_a_script_keeps_its_backend():
+    backend = "module://matplotlib_inline.backend_inline"
+    code = "import common.figures, matplotlib, os; print(matplotlib.rcParams['backend'], os.environ['MPLBACKEND'])"
+    environment = {**os.environ, "MPLBACKEND": backend}
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True).stdout
+    assert output.split() == [backend, backend]
+
+
+@pytest.mark.exhaustive
 def test_pictures_are_drawn_whatever_backend_a_notebook_has_set(run_dir, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     command = [sys.executable, "plot_results.py", run_dir, "--output-dir", str(tmp_path)]

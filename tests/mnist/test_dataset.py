@@ -3,6 +3,7 @@ import functools
 import gzip
 import hashlib
 import shutil
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -148,6 +149,7 @@ def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server
     message = rf"{reason}.*: put its four files \(train-images.* or all .gz\) into {raw}$"
     with pytest.raises(DatasetNotFound, match=message):
         load_data("mnist", tmp_path / "data", validation_size=200)
+    assert socket.getdefaulttimeout() is None  # as before, for whatever else this process does
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 

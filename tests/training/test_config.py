@@ -25,13 +25,13 @@ def is_number(text: str, kind: type) -> bool:
 RIGHT = {
     "epochs": st.integers(1, 10**9),
     "batch_size": st.integers(1, 10**9),
-    "learning_rate": st.floats(1e-12, 1e30),
-    "weight_decay": st.floats(0, 1e30),
+    "learning_rate": st.floats(1e-12, 1e17),
+    "weight_decay": st.floats(0, 1e17),
     "schedule": st.sampled_from(["one-cycle", "constant"]),
     "ema_decay": st.floats(0, 0.999999),
     "augment": st.booleans(),
     "amp": st.booleans(),
-    "seed": st.integers(0, 2**63 - 1),
+    "seed": st.integers(0, 10**18 - 1),
     "validation_size": st.integers(1, 10**9),
     "dataset": st.sampled_from(["mnist", "synthetic"]),
 }
@@ -45,7 +45,7 @@ WRONG = {
     "--schedule": st.text().filter(lambda text: text not in ("one-cycle", "constant")),
     "--ema-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True) | st.floats(1),
     "--augment": st.text(),
-    "--seed": NO_INTEGER | st.integers(max_value=-1),
+    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(min_value=10**18),
     "--validation-size": NO_INTEGER | st.integers(max_value=0) | st.integers(1000),  # of 1,000 images
     "--dataset": st.text().filter(lambda text: text not in ("auto", "mnist", "synthetic")),
     "--device": st.text().filter(lambda text: not text.startswith("cpu"))

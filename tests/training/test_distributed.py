@@ -228,11 +228,11 @@ def test_signal_ends_all_processes_in_one_line_of_ours(small_run, tmp_path, numb
 
 
 @pytest.mark.exhaustive
-def test_wrong_argument_is_told_in_one_line_by_each_process(small_run, tmp_path):
+def test_wrong_argument_is_told_by_one_process(small_run, tmp_path):
     with torchrun(*small_run, "--epochs", "0", count=3) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert set(our_lines(output)) == {"train.py: error: epochs must be at least 1 and less than inf, not 0"}
+    assert our_lines(output) == ["train.py: error: epochs must be at least 1 and less than 1e+18, not 0"]
     assert not (tmp_path / "run").exists()
 
 
