@@ -1,4 +1,4 @@
-"""Draw a digit in the browser and watch the network's answer change.
+"""Draw a digit in the browser and watch the network read it, layer by layer.
 
 python demo.py
 """
@@ -14,17 +14,20 @@ from own_digits.server import Server
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("demo.py", description="Draw a digit in the browser and watch the network's answer change.")
-    parser.add_argument("--checkpoint", type=Path, help=f"(default: {OWN_CHECKPOINT}, else a reference run's weights)")
+    parser = Parser("demo.py", description="Draw a digit in the browser and watch the network read it.")
+    text = f"(default: {OWN_CHECKPOINT}, else a reference run's weights); several of them: the page steps through them"
+    parser.add_argument("--checkpoint", type=Path, action="append", help=text)
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address, don't open a browser")
     args = parser.parse_args(argv)
 
-    model = DigitCNN().eval()
-    weights = load_best_weights(model, args.checkpoint)
-    with Server(args.port, model, weights) as server:
+    models = {}
+    for checkpoint in args.checkpoint or [None]:
+        model = DigitCNN().eval()
+        models[load_best_weights(model, checkpoint)] = model
+    with Server(args.port, models) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
-        print(f"weights: {weights}\n{address}   (stop with Ctrl-C)", flush=True)
+        print(*(f"weights: {weights}" for weights in models), f"{address}   (stop with Ctrl-C)", sep="\n", flush=True)
         if not args.no_browser:
             webbrowser.open(address)
         server.serve_forever()

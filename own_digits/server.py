@@ -1,9 +1,10 @@
 """The demo's web server: it sends the page, and answers the drawings that the page sends back."""
 
-import html
 import io
 import json
 import sys
+import threading
+from collections.abc import Container
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from common.command_line import UserError
+from own_digits.layers import as_bytes, kernels, record_activations
 from own_digits.reader import read_digit
 
 PAGE = Path(__file__).with_name("page.html")
@@ -18,11 +20,19 @@ MAX_BYTES = 1_000_000  # of a drawing; the page sends a few thousand
 
 
 class Server(ThreadingHTTPServer):
-    """The demo's server, for this machine only. Raises UserError when it can't listen on the port."""
+    """The demo's server, for this machine only. Raises UserError when it can't listen on the port.
 
-    def __init__(self, port: int, model: nn.Module, weights: str) -> None:
-        self.model = model
-        self.page = PAGE.read_text(encoding="utf-8").replace("{{weights}}", html.escape(weights)).encode()
+    models are networks by the descriptions of their weights; the page steps through them in this order.
+    """
+
+    def __init__(self, port: int, models: dict[str, nn.Module]) -> None:
+        weights = [{"name": name, **kernels(model)} for name, model in models.items()]
+        self.contents = {
+            "/": (PAGE.read_bytes(), "text/html; charset=utf-8"),
+            "/weights": (json.dumps(weights).encode(), "application/json"),
+        }
+        self.models = {f"/answer/{number}": model for number, model in enumerate(models.values())}
+        self.lock = threading.Lock()  # the hooks in a network record one drawing at a time
         try:
             super().__init__(("127.0.0.1", port), Handler)
         except (OSError, OverflowError) as error:
@@ -34,18 +44,21 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / returns the page. POST /answer takes a picture file and returns JSON: the answer and the 28x28 image."""
+    """GET / returns the page, and GET /weights, as JSON, the kernels of each network.
+
+    POST /answer/N takes a picture file and returns JSON: the answer of network N, the 28x28 image, and the activations.
+    """
 
     server: Server
     protocol_version = "HTTP/1.1"  # keeps the connection open for the next drawing
-    wbufsize = -1  # sends headers and content in one packet
+    wbufsize = 65536  # bytes: sends headers and content at once, without waiting for an acknowledgement between them
 
     def do_GET(self) -> None:
-        if self.is_allowed("/"):
-            self.reply(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
+        if self.is_allowed(self.server.contents):
+            self.reply(HTTPStatus.OK, *self.server.contents[self.path])
 
     def do_POST(self) -> None:
-        if not self.is_allowed("/answer"):
+        if not self.is_allowed(self.server.models):
             return
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
@@ -54,20 +67,27 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             try:
-                answer = read_digit(self.server.model, io.BytesIO(self.rfile.read(int(length))))
-                status, content = HTTPStatus.OK, {**answer.summary(), "image": answer.image.flatten().tolist()}
+                picture = io.BytesIO(self.rfile.read(int(length)))
+                status, content = HTTPStatus.OK, self.answer(self.server.models[self.path], picture)
             except UserError as error:
                 status, content = HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)}
             self.reply(status, json.dumps(content).encode(), "application/json")
 
-    def is_allowed(self, path: str) -> bool:
-        """Return whether a request has this path and doesn't come from another site; if it does, send an error."""
+    def answer(self, model: nn.Module, picture: io.BytesIO) -> dict:
+        """Return what a network reads in a picture, for JSON. Raises UserError when there is no digit in it."""
+        with self.server.lock, record_activations(model) as activations:
+            answer = read_digit(model, picture)
+        layers = {layer: as_bytes(values) for layer, values in activations.items()}
+        return {**answer.summary(), "image": answer.image.flatten().tolist(), "layers": layers}
+
+    def is_allowed(self, paths: Container[str]) -> bool:
+        """Return whether a request is for one of these paths and comes from no other site; if not, send an error."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         if host.removesuffix(f":{self.server.server_port}") not in ("127.0.0.1", "localhost"):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)  # another site's name that resolves to this machine
         elif origin not in (None, f"http://{host}"):
             self.send_error(HTTPStatus.FORBIDDEN)
-        elif self.path != path:
+        elif self.path not in paths:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
             return True

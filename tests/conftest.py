@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -96,17 +97,25 @@ def reference():
     return model
 
 
-@pytest.fixture(scope="module")
-def server(reference):
+@contextlib.contextmanager
+def serving(models):
     """The demo's server at work."""
     from own_digits.server import Server
 
-    with Server(0, reference, "of <a test>") as server:
+    with Server(0, models) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(reference):
+    with serving({"of <a test>": reference}) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

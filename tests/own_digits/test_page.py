@@ -2,10 +2,16 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from conftest import serving
 from drawing import STROKES
+
+from model import DigitCNN
 
 api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -r requirements-browser.txt")
 
@@ -24,22 +30,31 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(params=["light", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("dark", "phone"))])
-def page(request, chromium, server):
-    """The demo's page, empty; it must have asked for nothing but its own two routes, without errors."""
+@contextmanager
+def opened(chromium, server, kind: str):
+    """Open the demo's page, empty; it must ask for nothing but the server's routes, without errors."""
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
-    options = phone if request.param == "phone" else {"color_scheme": request.param}
-    address = f"http://127.0.0.1:{server.server_port}/"
+    options = {"color_scheme": "dark" if "dark" in kind else "light", **(phone if "phone" in kind else {})}
+    address = f"http://127.0.0.1:{server.server_port}"
+    routes = {f"{address}{path}" for path in (*server.contents, *server.models)}
     context = chromium.new_context(**options)
     page, problems = context.new_page(), []
-    page.on("request", lambda request: request.url in (address, f"{address}answer") or problems.append(request.url))
+    page.on("request", lambda request: request.url in routes or problems.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    # Of the first points of a stroke there may be nothing to read yet: 422.
-    page.on("console", lambda message: "422" in message.text or problems.append(message.text))
+    # Of the first points of a stroke there may be nothing to read yet: 422. And the tests read canvases.
+    expected = ("422", "willReadFrequently")
+    page.on("console", lambda message: any(e in message.text for e in expected) or problems.append(message.text))
     page.goto(address)
+    page.wait_for_function("() => weights.length > 0")
     yield page
     context.close()
     assert problems == []
+
+
+@pytest.fixture(params=["light", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("dark", "phone"))])
+def page(request, chromium, server):
+    with opened(chromium, server, request.param) as page:
+        yield page
 
 
 def points(page, digit: int, height: float = 0.7) -> list[list[tuple[float, float]]]:
@@ -76,6 +91,39 @@ def bars(page) -> list[float]:
     return page.eval_on_selector_all(
         "td.bar", "bars => bars.map(bar => bar.firstChild.clientWidth / (bar.clientWidth - 8))"
     )
+
+
+def shown(page, canvases: str, colours: str) -> np.ndarray:
+    """Return the pixels of each canvas, (N, pixels): the places of their colours, 0 to 255, among the 256 colours."""
+    pixels = page.eval_on_selector_all(
+        canvases,
+        "all => all.map(one => [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data])",
+    )
+    pixels, colours = np.array(pixels), np.array(page.evaluate(colours))  # (N, 4 * pixels), (256, 4)
+    distances = np.abs(pixels.reshape(len(pixels), -1, 1, 4) - colours).max(axis=-1)
+    assert distances.min(axis=-1).max() <= 0.5  # to which colours are rounded
+    return distances.argmin(axis=-1)
+
+
+def expected_activations(model, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, of each layer, (maps, cells): what the textbook network makes of an image, (784,) from 0 to 255."""
+    x = (torch.from_numpy(image).float().view(1, 1, 28, 28) / 255 - 0.1307) / 0.3081
+    with torch.inference_mode():
+        first = F.max_pool2d(F.relu(F.conv2d(x, model.conv1.weight, model.conv1.bias, padding=1)), 2)
+        second = F.max_pool2d(F.relu(F.conv2d(first, model.conv2.weight, model.conv2.bias, padding=1)), 2)
+        units = F.relu(model.fc1(second.reshape(500)))
+    layers = {"conv1": first.view(10, 169), "conv2": second.view(20, 25), "fc1": units.view(50, 1)}
+    return {layer: values.numpy() for layer, values in layers.items()}
+
+
+def expect_activations(page, model) -> None:
+    """Check what the page shows of each layer against a forward pass for the image that it shows."""
+    expected = expected_activations(model, shown(page, "#image", "GREYS")[0])
+    for layer, values in expected.items():
+        scale = values.max()
+        pixels = scale / 255 * shown(page, f"#{layer} canvas", "GLOW")
+        np.testing.assert_allclose(pixels, values, rtol=0, atol=scale / 255)  # half of it is the rounding to bytes
+        assert page.text_content(f"#{layer} .scale") == f"0{scale:.1f}"
 
 
 @pytest.mark.parametrize("pen", ["Thin", pytest.param("Thick", marks=pytest.mark.exhaustive)])
@@ -190,29 +238,30 @@ def test_bars_are_seen_in_forced_colours(page):
 def test_all_is_reached_by_tab_and_has_a_name(page):
     draw_with_mouse(page, 1)
     names = []
-    for _ in range(4):  # from the drawing area on, where the mouse was
+    for _ in range(8):  # from the drawing area on, where the mouse was; of a layer's maps, one is a stop
         element = "document.activeElement"
         names.append(page.evaluate(f"{element}.ariaLabel || {element}.labels?.[0]?.innerText || {element}.innerText"))
         page.keyboard.press("Tab")
-    assert sorted(name.strip() for name in names) == ["Clear", "Drawing area", "Thick", "Undo"]
+    stops = ["Drawing area", "Thick", "Undo", "Clear", "Inside the network", "Map 1", "Map 1", "Unit 1"]
+    assert [name.strip() for name in names] == stops
     assert page.get_by_role("img", name="as the network sees it").count() == 1
     assert page.get_by_role("table", name="Probability of each digit").get_by_role("row").count() == 10
 
 
 def test_image_that_the_network_sees_is_shown(page):
-    with page.expect_request("**/answer") as asked:
+    with page.expect_request("**/answer/0") as asked:
         draw_with_mouse(page, 0)
     expect_answer(page, 0)
-    shown = page.evaluate("[...imageContext.getImageData(0, 0, 28, 28).data].filter((_, place) => place % 4 === 0)")
     assert asked.value.post_data_buffer.startswith(b"\x89PNG")
-    assert 20 < np.count_nonzero(np.array(shown) > 127) < 300
-    assert np.array(shown).reshape(28, 28)[12:16, 13:15].max() == 0  # the middle of the 0
+    image = shown(page, "#image", "GREYS")[0].reshape(28, 28)
+    assert 20 < np.count_nonzero(image > 127) < 300
+    assert image[12:16, 13:15].max() == 0  # the middle of the 0
 
 
 def test_dot_is_no_digit_which_is_said_when_the_stroke_has_ended(page):
     box = page.locator("#drawing").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 100)
-    with page.expect_response("**/answer") as asked:
+    with page.expect_response("**/answer/0") as asked:
         page.mouse.down()
     assert asked.value.status == 422
     page.wait_for_function("() => !isAsking")
@@ -228,3 +277,147 @@ def test_end_of_the_program_is_told(page):
     page.evaluate("() => { window.fetch = () => Promise.reject(TypeError()); }")
     draw_with_mouse(page, 1)
     page.get_by_text("is demo.py still running?").wait_for()
+
+
+@pytest.mark.parametrize("page", ["light", "dark", "phone", "dark phone"], indirect=True)
+def test_maps_of_each_layer_light_up_as_in_a_forward_pass(page, reference):
+    assert all(shown(page, f"#{layer} canvas", "GLOW").max() == 0 for layer in ("conv1", "conv2", "fc1"))
+    draw_with_mouse(page, 3)
+    expect_answer(page, 3)
+    expect_activations(page, reference)
+    of_the_three = shown(page, "#conv1 canvas", "GLOW")
+    page.get_by_role("button", name="Clear").click()
+    expect_answer(page, "")
+    assert shown(page, "#conv1 canvas", "GLOW").max() == 0
+    draw_with_mouse(page, 1)
+    expect_answer(page, 1)
+    expect_activations(page, reference)
+    assert (shown(page, "#conv1 canvas", "GLOW") != of_the_three).any(axis=1).all()
+
+
+@pytest.mark.parametrize("page", ["light", "dark", "phone", "dark phone"], indirect=True)
+def test_all_maps_are_seen_and_fold_away_on_a_phone(page):
+    width = page.viewport_size["width"]
+    maps = page.locator("#inside label canvas")
+    draw_with_mouse(page, 3)
+    expect_answer(page, 3)
+    if width == 360:
+        assert not maps.first.is_visible()
+        page.get_by_text("Inside the network").click()
+    boxes = [canvas.bounding_box() for canvas in maps.all()]
+    assert len(boxes) == 10 + 20 + 50
+    for box in boxes:
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        assert box["width"] >= (24 if width == 360 else 18)  # pixels: 24 are enough for a finger
+        assert box["height"] == pytest.approx(box["width"], abs=0.1)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_kernel_of_a_map_is_shown_to_the_keyboard(page, reference):
+    if not page.locator("#layers").is_visible():
+        page.get_by_text("Inside the network").click()
+    page.locator("summary").focus()
+    for key, times, name, weights in [
+        ("Tab", 1, "Map 1, first convolution", reference.conv1.weight[0]),
+        ("ArrowRight", 2, "Map 3, first convolution", reference.conv1.weight[2]),
+        ("Tab", 1, "Map 1, second convolution", reference.conv2.weight[0]),
+        ("ArrowLeft", 1, "Map 20, second convolution", reference.conv2.weight[19]),
+        ("Tab", 1, "Unit 1, fully connected layer", reference.fc2.weight[:, 0]),
+        ("ArrowDown", 7, "Unit 8, fully connected layer", reference.fc2.weight[:, 7]),
+        ("Shift+Tab", 1, "Map 20, second convolution", reference.conv2.weight[19]),
+    ]:
+        for _ in range(times):
+            page.keyboard.press(key)
+        assert page.text_content("#kernel-name") == name
+        expected = weights.detach().reshape(len(weights), -1).numpy()
+        largest = np.abs(expected).max()
+        pixels = largest * (shown(page, "#weights canvas", "SIGNED") / 127.5 - 1)
+        # A pixel is rounded by half of 1/127.5 of the largest weight, and weights are sent with three decimals.
+        np.testing.assert_allclose(pixels, expected, rtol=0, atol=0.51 / 127.5 * largest + 0.002)
+        focused = page.evaluate("document.activeElement.parentElement.className")
+        assert focused == "shown" and page.locator("label.shown").count() == 1
+    spoken = page.text_content("#kernel-text")
+    *_, third, second, first = reference.conv2.weight[19].flatten(1).norm(dim=1).argsort().add(1).tolist()
+    assert spoken.endswith(f"above all in maps {first}, {second} and {third}.")
+
+
+def test_kernel_of_a_map_is_shown_to_the_mouse(page, reference):
+    if not page.locator("#layers").is_visible():
+        page.get_by_text("Inside the network").click()
+    page.locator("#fc1 label").nth(7).hover()
+    assert page.text_content("#kernel-name") == "Unit 8, fully connected layer"
+    votes = reference.fc2.weight[:, 7].argsort().tolist()
+    text = page.text_content("#kernel-text")
+    assert text.endswith("votes most for {} and {}, and most against {} and {}.".format(*votes[:-3:-1], *votes[:2]))
+    page.locator("#conv1 label").nth(2).hover()  # of the reference weights
+    assert page.text_content("#kernel-name") == "Map 3, first convolution"
+    assert "an edge: ink at the right, none at the left" in page.text_content("#kernel-text")
+
+
+def test_pattern_that_a_kernel_answers_to_is_put_in_words(page):
+    y, x = np.mgrid[-2:3, -2:3]
+    rng = np.random.default_rng(0)
+    for kernel, words in [
+        (x > 0, "an edge: ink at the right, none at the left (correlation 0.87)"),
+        (y < 0, "an edge: ink at the top, none at the bottom (correlation 0.87)"),
+        (x + y < 0, "an edge: ink at the top left, none at the bottom right"),
+        (x == 0, "a vertical line of ink"),
+        (x != y, "a falling gap between ink"),
+        (x == -y, "a rising line of ink"),
+        (abs(x) + abs(y) == 2, "a pattern that has no simple name"),
+    ]:
+        values = kernel + rng.uniform(0, 0.001, (5, 5))
+        text = page.evaluate("kernel => aboutPattern([kernel])", values.flatten().tolist())
+        assert words in text
+    correlation = np.corrcoef(x.flatten(), (x > 0).flatten())[0, 1]
+    assert f"{correlation:.2f}" == "0.87"
+
+
+def test_frame_is_around_the_pixels_that_the_strongest_cell_of_a_map_sees(page, reference):
+    draw_with_mouse(page, 3)
+    expect_answer(page, 3)
+    if not page.locator("#layers").is_visible():
+        page.get_by_text("Inside the network").click()
+    expected = expected_activations(reference, shown(page, "#image", "GREYS")[0])
+    for layer, index in [("conv1", 2), ("conv1", 9), ("conv2", 3), ("conv2", 13)]:
+        page.locator(f"#{layer} label").nth(index).hover()
+        frame, image = (page.locator(place).bounding_box() for place in ("#spot", "#image"))
+        # With positive kernels and average pooling, the pixels that a cell sees are those with a gradient.
+        pixels = torch.zeros(1, 1, 28, 28, requires_grad=True)
+        maps = F.avg_pool2d(F.conv2d(pixels, torch.ones(10, 1, 5, 5), padding=1), 2)
+        if layer == "conv2":
+            maps = F.avg_pool2d(F.conv2d(maps, torch.ones(20, 10, 5, 5), padding=1), 2)
+        maps[0, index].flatten()[expected[layer][index].argmax()].backward()
+        rows, columns = pixels.grad[0, 0].nonzero().T
+        for side, length, seen in [("x", "width", columns), ("y", "height", rows)]:
+            start = (frame[side] - image[side] - 1) / 3  # after the border, in pixels of 3 by 3
+            assert max(round(start), 0) == seen.min()
+            assert min(round(start + frame[length] / 3), 28) == seen.max() + 1
+
+
+def test_one_steps_through_checkpoints_with_the_keyboard(chromium, reference):
+    torch.manual_seed(0)
+    names = ["1.pt (epoch 1, mnist)", "3.pt (epoch 3, mnist)"]
+    models = {names[0]: DigitCNN().eval(), names[1]: reference}
+    with serving(models) as server, opened(chromium, server, "light") as page:
+        slider = page.get_by_role("slider", name="Checkpoint")
+        draw_with_mouse(page, 3)
+        page.wait_for_function("() => !isAsking && byId('announcement').textContent")
+        for key, name in [("Home", names[0]), ("ArrowRight", names[1]), ("ArrowLeft", names[0])]:
+            model = models[name]
+            slider.focus()
+            page.keyboard.press(key)
+            page.wait_for_function("() => !isAsking && byId('announcement').textContent")
+            assert page.text_content("#step-name") == name == slider.get_attribute("aria-valuetext")
+            image = shown(page, "#image", "GREYS")[0]
+            with torch.inference_mode():
+                probabilities = model.probabilities(torch.from_numpy(image).float().view(1, 1, 28, 28) / 255)[0]
+            assert page.evaluate("answer.probabilities") == pytest.approx(probabilities.tolist(), abs=1e-6)
+            expect_activations(page, model)
+            kernel = model.conv1.weight[0].detach().flatten()
+            assert shown(page, "#weights canvas", "SIGNED")[0].argmax() == kernel.argmax()
+
+
+def test_of_one_checkpoint_its_name_alone_is_seen(page):
+    assert not page.locator("#step").is_visible()
+    assert page.get_by_text("Weights: of <a test>").is_visible()

@@ -1,0 +1,43 @@
+"""What each layer of the network makes of an image, recorded while it reads the image, and the weights behind that."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+NEXT_LAYER = {"conv1": "conv2", "conv2": "fc1", "fc1": "fc2"}
+
+
+@contextmanager
+def record_activations(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the activations of each layer, after pooling and ReLU, while the network reads an image in this block.
+
+    They are what the next layer gets. Of one image: conv1 (10, 13, 13), conv2 (500,), which is (20, 5, 5), fc1 (50,).
+    """
+    activations = {}
+    hooks = [
+        getattr(model, following).register_forward_pre_hook(
+            lambda _, inputs, layer=layer: activations.update({layer: inputs[0].squeeze(0)})
+        )
+        for layer, following in NEXT_LAYER.items()
+    ]
+    try:
+        yield activations
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def as_bytes(activations: Tensor) -> dict:
+    """Return activations, none below 0, for JSON: a list of integers from 0 to 255, which stands for the scale."""
+    scale = activations.max().item() or 1.0
+    return {"scale": scale, "values": (255 / scale * activations).round().int().flatten().tolist()}
+
+
+def kernels(model: nn.Module) -> dict:
+    """Return the weights that the page shows, for JSON: the kernels of each map, and each unit's votes for the digits.
+
+    conv1 is (10, 1, 25), conv2 (20, 10, 25), fc1 (50, 10, 1).
+    """
+    weights = {"conv1": model.conv1.weight, "conv2": model.conv2.weight, "fc1": model.fc2.weight.T[:, :, None]}
+    return {layer: values.detach().double().flatten(2).numpy().round(3).tolist() for layer, values in weights.items()}
