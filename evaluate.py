@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write confusion_matrix.png, mistakes.png")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw confusion matrix, mistakes, filters there")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="write the network's weights alone, a state_dict")
     args = parser.parse_args(argv)
 
@@ -84,13 +84,17 @@ def main(argv: list[str] | None = None) -> None:
         print(report(evaluation, title))
     if args.weights:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
-    if args.pictures:
-        from training.evaluation_charts import draw_confusion_matrix, draw_mistakes  # matplotlib: only when asked for
+    if args.pictures:  # only then import matplotlib
+        from training.evaluation_charts import draw_confusion_matrix, draw_filters, draw_mistakes
 
         images, labels = (tensor.cpu().numpy() for tensor in split.tensors)
-        probabilities = evaluation.logits.softmax(dim=1).numpy()
         draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
-        draw_mistakes(args.pictures / "mistakes.png", images, labels, probabilities, title)
+        draw_mistakes(args.pictures / "mistakes.png", images, labels, evaluation.logits.softmax(1).numpy(), title)
+        first = [labels.tolist().index(digit) for digit in sorted(set(labels.tolist()))]  # an image of each digit
+        arrays = [layer.weight.detach().numpy() for layer in (model.cpu().conv1, model.conv2)]
+        model.conv2.register_forward_pre_hook(lambda _, inputs: arrays.append(inputs[0].detach().numpy()))
+        model(to_float(split.tensors[0][first].cpu()))  # conv2 gets the maps of conv1, after pooling and ReLU
+        draw_filters(args.pictures / "filters.png", images[first], arrays[:2], arrays[2], title)
 
 
 if __name__ == "__main__":
