@@ -86,6 +86,12 @@ def expect_answer(page, digit: object) -> None:
     )
 
 
+def unfold(page) -> None:
+    """Open the part of the page that is folded away on a phone."""
+    if not page.locator("#layers").is_visible():
+        page.get_by_text("Inside the network").click()
+
+
 def bars(page) -> list[float]:
     """Return the lengths of the ten bars, as fractions of the longest that they can have."""
     return page.eval_on_selector_all(
@@ -241,6 +247,8 @@ def test_all_is_reached_by_tab_and_has_a_name(page):
     for _ in range(8):  # from the drawing area on, where the mouse was; of a layer's maps, one is a stop
         element = "document.activeElement"
         names.append(page.evaluate(f"{element}.ariaLabel || {element}.labels?.[0]?.innerText || {element}.innerText"))
+        if page.evaluate(f"{element}.localName") == "summary" and not page.locator("#layers").is_visible():
+            page.keyboard.press("Enter")
         page.keyboard.press("Tab")
     stops = ["Drawing area", "Thick", "Undo", "Clear", "Inside the network", "Map 1", "Map 1", "Unit 1"]
     assert [name.strip() for name in names] == stops
@@ -303,7 +311,7 @@ def test_all_maps_are_seen_and_fold_away_on_a_phone(page):
     expect_answer(page, 3)
     if width == 360:
         assert not maps.first.is_visible()
-        page.get_by_text("Inside the network").click()
+        unfold(page)
     boxes = [canvas.bounding_box() for canvas in maps.all()]
     assert len(boxes) == 10 + 20 + 50
     for box in boxes:
@@ -314,8 +322,7 @@ def test_all_maps_are_seen_and_fold_away_on_a_phone(page):
 
 
 def test_kernel_of_a_map_is_shown_to_the_keyboard(page, reference):
-    if not page.locator("#layers").is_visible():
-        page.get_by_text("Inside the network").click()
+    unfold(page)
     page.locator("summary").focus()
     for key, times, name, weights in [
         ("Tab", 1, "Map 1, first convolution", reference.conv1.weight[0]),
@@ -342,8 +349,7 @@ def test_kernel_of_a_map_is_shown_to_the_keyboard(page, reference):
 
 
 def test_kernel_of_a_map_is_shown_to_the_mouse(page, reference):
-    if not page.locator("#layers").is_visible():
-        page.get_by_text("Inside the network").click()
+    unfold(page)
     page.locator("#fc1 label").nth(7).hover()
     assert page.text_content("#kernel-name") == "Unit 8, fully connected layer"
     votes = reference.fc2.weight[:, 7].argsort().tolist()
@@ -376,8 +382,7 @@ def test_pattern_that_a_kernel_answers_to_is_put_in_words(page):
 def test_frame_is_around_the_pixels_that_the_strongest_cell_of_a_map_sees(page, reference):
     draw_with_mouse(page, 3)
     expect_answer(page, 3)
-    if not page.locator("#layers").is_visible():
-        page.get_by_text("Inside the network").click()
+    unfold(page)
     expected = expected_activations(reference, shown(page, "#image", "GREYS")[0])
     for layer, index in [("conv1", 2), ("conv1", 9), ("conv2", 3), ("conv2", 13)]:
         page.locator(f"#{layer} label").nth(index).hover()
