@@ -65,10 +65,11 @@ def draw_filters(path: Path, images: np.ndarray, kernels: list[np.ndarray], maps
     panels["second"].imshow(tiles(kernels[1], (1, 2, 3)), **weights)
     panels["images"].imshow(tiles(images[:, None], (1, 2, 3)), cmap="gray", vmin=0, vmax=1)
     panels["maps"].imshow(tiles(maps, (1, 2, 3)), cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
+    first, second = map(len, kernels)
     titles = {
-        "first": "first convolution: its 10 kernels (orange wants ink, purple wants none)",
-        "maps": "its 10 maps of an image of each digit, after pooling and ReLU",
-        "second": "second convolution: a row of kernels for\neach of its 20 maps, one for each map of the first",
+        "first": f"first convolution: its {first} kernels (orange wants ink, purple wants none)",
+        "maps": f"its {first} maps of an image of each digit, after pooling and ReLU",
+        "second": f"second convolution: a row of kernels for each of\nits {second} maps, one for each map of the first",
     }
     for name, axes in panels.items():
         axes.axis("off")
