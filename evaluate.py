@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from common.command_line import Parser, command
 from common.files import write_atomically
 from mnist.dataset import load_data, to_float
 from model import DigitCNN
+from own_digits.layers import record_activations
 from training.checkpoint import load_weights, serialize
 from training.config import config_from
 from training.distributed import choose_device
@@ -90,11 +92,11 @@ def main(argv: list[str] | None = None) -> None:
         images, labels = (tensor.cpu().numpy() for tensor in split.tensors)
         draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
         draw_mistakes(args.pictures / "mistakes.png", images, labels, evaluation.logits.softmax(1).numpy(), title)
-        first = [labels.tolist().index(digit) for digit in sorted(set(labels.tolist()))]  # an image of each digit
-        arrays = [layer.weight.detach().numpy() for layer in (model.cpu().conv1, model.conv2)]
-        model.conv2.register_forward_pre_hook(lambda _, inputs: arrays.append(inputs[0].detach().numpy()))
-        model(to_float(split.tensors[0][first].cpu()))  # conv2 gets the maps of conv1, after pooling and ReLU
-        draw_filters(args.pictures / "filters.png", images[first], arrays[:2], arrays[2], title)
+        first = np.unique(labels, return_index=True)[1]  # an image of each digit
+        with torch.inference_mode(), record_activations(model.cpu().eval()) as activations:
+            model(to_float(torch.from_numpy(images[first])))
+        kernels = [layer.weight.detach().numpy() for layer in (model.conv1, model.conv2)]
+        draw_filters(args.pictures / "filters.png", images[first], kernels, activations["conv1"].numpy(), title)
 
 
 if __name__ == "__main__":

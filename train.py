@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from common.command_line import UserError, command
-from common.files import archive, lock, read_json, write_atomically
+from common.files import archive, lock, write_atomically
 from evaluate import evaluate
 from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
@@ -161,8 +161,7 @@ def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetric
 def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
     """Write the files of the run after an epoch. Raises UserError when that fails."""
     checkpoint = {name: getattr(training, name).state_dict() for name in ("model", "averaged_model", "optimizer")}
-    checkpoint |= {name: run[name] for name in ("config", "dataset", "versions")}
-    content = serialize({**checkpoint, "epoch": len(history), "history": [asdict(epoch) for epoch in history]})
+    content = serialize({**checkpoint, **run, "epoch": len(history), "history": [asdict(epoch) for epoch in history]})
     if best_epoch(history) == history[-1]:
         write_atomically(folder / "best.pt", content)
     write_metrics(folder / "metrics.csv", history)
@@ -181,6 +180,8 @@ def main(argv: list[str] | None = None) -> None:
         warning = "" if args.dataset == name else warning  # it was asked for
         config = TrainConfig(**{**settings, "dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
+        if config.batch_size > len(data.train):
+            raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
         run = describe_run(config, data.description, device, args.init)
         training = build_training(config, device, args.init)
         history = restore(training, checkpoint, run) if checkpoint else []
@@ -188,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
             if args.resume and not checkpoint:
                 print(f"There is no run in {folder} to resume: a new one begins.")
             if checkpoint:
-                run["seconds"] = read_json(folder / "run.json").get("seconds", 0.0)
+                run |= {name: checkpoint.get(name, run[name]) for name in ("init", "seconds")}
             elif archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
                 print(f"The earlier run is now in {archived}")
             print(warning, end="", file=sys.stderr, flush=True)
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
                     save(folder, training, run, history)
                     print(table_row(history[-1]), flush=True)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("; the same command with --resume continues the run") from None
+            raise KeyboardInterrupt("; the same command with --resume continues the run" if history else "") from None
 
         if rank() == 0:
             best = best_epoch(history)

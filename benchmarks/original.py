@@ -3,9 +3,10 @@
     python benchmarks/original.py [--data-dir data]     # about an hour on two CPU cores
 
 Only this much is known of the original: ten epochs, Adam, this network, no validation images. So every run trains on
-all 60,000 images, with plain Adam at a constant rate, and the test images only give its column of the table. Each of
-GRID's settings is tried with seed 0, the FINALISTS closest ones with five seeds. What is in results/original.csv is not
-run again: delete it after a change of the training code. Writes results/original.md.
+all 60,000 images, with plain Adam at a constant rate. Settings are compared with the table's four columns, those of the
+test images, too: this looks for what the original was, not for what is best. Each setting of GRID is tried with seed 0,
+the FINALISTS closest ones with five seeds. What is in results/original.csv is not run again: delete it after a change
+of the training code. Writes results/original.md.
 """
 
 import argparse

@@ -43,9 +43,10 @@ def train_seeds(name: str, flags: list[str], seeds: range, data_dir: Path) -> li
 def keep(folders: list[Path], target: Path) -> None:
     """Write the metrics of runs that differ in their seeds alone to target. Raises UserError if more differs."""
     runs = [read_json(folder / "run.json") for folder in folders]
-    for name in ("dataset", "device", "processes", "threads", "versions"):
-        if any(run[name] != runs[0][name] for run in runs):
-            raise UserError(f"the runs in {folders[0].parent} differ in {name}: delete that folder and run them again")
+    for run in runs:
+        differing = [name for name in run if name not in ("config", "seconds") and run[name] != runs[0][name]]
+        if differing:
+            raise UserError(f"the runs in {folders[0].parent} differ in {', '.join(differing)}: delete that folder")
     lines = [f"seed,{HEADING}"]
     for folder, run in zip(folders, runs, strict=True):
         for epoch in read_metrics(folder / "metrics.csv"):
@@ -72,11 +73,12 @@ def main() -> None:
     args = parser.parse_args()
     target = REPOSITORY / "results" / args.recipe
     folders = train_seeds(args.recipe, RECIPES[args.recipe], range(args.seeds), args.data_dir)
+    if plot_results.main([*map(str, folders), "--output-dir", str(target)]):  # it finds runs of different recipes
+        sys.exit(2)
     keep(folders, target)
-    plot_results.main([*map(str, folders), "--output-dir", str(target)])
     if args.recipe == "default":
         best = ["--data-dir", str(args.data_dir), "--pictures", str(target), "--weights", str(target / "weights.pt")]
-        evaluate.main([str(folders[0] / "best.pt"), *best])
+        sys.exit(evaluate.main([str(folders[0] / "best.pt"), *best]))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,12 @@ def command(main: Callable) -> Callable:
         is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that torchrun started on this machine
         try:
             with signals_interrupt():
-                return main(argv) or 0
+                exit_code = main(argv) or 0
+                print(end="", flush=True)
+                return exit_code
+        except BrokenPipeError:  # the reader of the output has gone, as in `python evaluate.py ... | head -2`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 2
         except (UserError, OSError) as error:
             if not is_first:
                 time.sleep(5)  # the first process prints an error that all have, and torchrun then ends the others
@@ -68,6 +73,5 @@ def command(main: Callable) -> Callable:
 def print_error(script: str, error: Exception | str) -> None:
     """Print an error in one line on standard error."""
     if isinstance(error, OSError) and error.filename:
-        advice = "; train first (python train.py), or name another" if isinstance(error, FileNotFoundError) else ""
-        error = f"can't use {error.filename}: {error.strerror}{advice}"
+        error = f"can't use {error.filename}: {error.strerror}"
     print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -27,7 +27,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         reason = error.strerror or error
         raise UserError(f"can't write {path}: {reason}; make room there or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def lock(folder: Path) -> contextlib.AbstractContextManager:
@@ -35,16 +36,16 @@ def lock(folder: Path) -> contextlib.AbstractContextManager:
 
     Some network file systems have no locks: there, it only warns. Raises UserError when another process holds the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".lock"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         return FileLock(file, fallback_to_soft=False).acquire(timeout=0)  # a soft lock would outlive a killed process
     except Timeout as error:
         advice = f"wait for its end or choose another folder; if none is alive, delete {file}"
         raise UserError(f"another process is at work in {folder}: {advice}") from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
+            raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
         print(f"warning: {folder} has no locks: nothing keeps a second run out of it", file=sys.stderr)
         return contextlib.nullcontext()
 

@@ -70,9 +70,10 @@ def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: to
         check_mnist(folder)
     try:
         halves = (DATASETS[name](data_dir, train=is_train) for is_train in (True, False))
-        whole, test = (TensorDataset(half.data.to(device), half.targets.to(device)) for half in halves)
-    except Exception as error:  # torchvision's, of a damaged file
+        whole, test = (TensorDataset(half.data, half.targets) for half in halves)
+    except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
         raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
+    whole, test = (TensorDataset(*(tensor.to(device) for tensor in half.tensors)) for half in (whole, test))
     cut = len(whole) - validation_size
     if cut < 1:
         raise UserError(f"--validation-size {validation_size} leaves none of {len(whole)} images to train on")
@@ -128,6 +129,8 @@ def fetch(name: str, data_dir: Path) -> Path:
             raise UserError(f"{', '.join(damaged)} in {folder}: {what}; delete that ({reason})") from error
         if name == "mnist":
             check_mnist(folder)
+        if name == "synthetic":
+            raise UserError(f"can't write {folder} ({reason}): choose another --data-dir") from error
         files = f"its four files ({', '.join(MD5)}; all unpacked, or all .gz)"
         raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
     finally:

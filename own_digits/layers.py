@@ -29,7 +29,7 @@ def record_activations(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def as_bytes(activations: Tensor) -> dict:
-    """Return activations, none below 0, for JSON: a list of integers from 0 to 255, which stands for the scale."""
+    """Return activations, none below 0, for JSON: integers from 0 to 255, which stands for the scale, the largest."""
     scale = activations.max().item() or 1.0
     return {"scale": scale, "values": (255 / scale * activations).round().int().flatten().tolist()}
 
@@ -37,7 +37,7 @@ def as_bytes(activations: Tensor) -> dict:
 def kernels(model: nn.Module) -> dict:
     """Return the weights that the page shows, for JSON: the kernels of each map, and each unit's votes for the digits.
 
-    conv1 is (10, 1, 25), conv2 (20, 10, 25), fc1 (50, 10, 1).
+    conv1 is (10, 1, 25), conv2 (20, 10, 25); fc1, whose units' votes are the weights of fc2, (50, 10, 1).
     """
     weights = {"conv1": model.conv1.weight, "conv2": model.conv2.weight, "fc1": model.fc2.weight.T[:, :, None]}
     return {layer: values.detach().double().flatten(2).numpy().round(3).tolist() for layer, values in weights.items()}

@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -218,6 +219,15 @@ def test_filters_are_drawn_side_by_side_with_the_maps_below_their_kernels(tmp_pa
     assert bright[3] - bright[2] == pytest.approx(bright[1] - bright[0], abs=2)
 
 
+def test_reader_that_closes_the_pipe_gets_no_traceback(run, data_dir):
+    command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 2
+
+
 @pytest.mark.exhaustive
 def test_scripts_run_with_their_output_closed(run, data_dir):
     command = [sys.executable, "evaluate.py", str(run / "best.pt"), "--data-dir", str(data_dir)]
@@ -245,6 +255,5 @@ def test_wrong_argument_is_one_line_and_exit_code_2(run, data_dir, tmp_path, cap
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert evaluate.main([str(tmp_path / "best.pt")]) == 2
     assert capsys.readouterr().err == (
-        f"evaluate.py: error: can't use {tmp_path / 'best.pt'}: No such file or directory; "
-        "train first (python train.py), or name another\n"
+        f"evaluate.py: error: there is no {tmp_path / 'best.pt'}: train first (python train.py), or name another file\n"
     )

@@ -104,7 +104,7 @@ def test_names_that_the_output_cannot_encode_are_written_otherwise(folder):
 
 def test_checkpoint_that_is_named_answers(folder, capsys):
     assert predict.main(["seven.png", "--checkpoint", "none.pt"]) == 2
-    assert "can't use none.pt: No such file" in capsys.readouterr().err
+    assert "there is no none.pt: train first" in capsys.readouterr().err
 
 
 def test_preview_of_large_pictures_holds_small_ones(folder, monkeypatch):

@@ -25,6 +25,8 @@ def serialize(value: dict) -> bytes:
 
 def load_checkpoint(path: Path) -> dict:
     """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
+    if not path.exists():
+        raise UserError(f"there is no {path}: train first (python train.py), or name another file")
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:

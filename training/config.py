@@ -1,6 +1,6 @@
 """The recipe of a run: every number that decides its result, and train.py's flags for them."""
 
-from argparse import SUPPRESS, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class TrainConfig:
 
 
 COUNTS = ("epochs", "batch_size", "ema_ramp", "control_points", "validation_size")
-FRACTIONS = ("warm_up", "beta1", "beta2", "ema_decay", "label_smoothing")
+FRACTIONS = ("warm_up", "beta1", "beta2", "ema_decay", "label_smoothing", "scale_change")
 
 TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 
@@ -82,10 +82,15 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ValueError or TypeError."""
+    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ArgumentTypeError."""
     name, _, value = text.partition("=")
-    kind = type(vars(TrainConfig()).get(name))
-    return name, ("false", "true").index(value.lower()) == 1 if kind is bool else kind(value)
+    types = {field.name: type(field.default) for field in fields(TrainConfig)}
+    if name not in types:
+        raise ArgumentTypeError(f"{name!r} is not one of {', '.join(types)}")
+    try:
+        return name, {"true": True, "false": False}[value.lower()] if types[name] is bool else types[name](value)
+    except (KeyError, ValueError):
+        raise ArgumentTypeError(f"{name} must be of type {types[name].__name__}, not {value!r}") from None
 
 
 def config_from(saved: dict, path: Path) -> TrainConfig:

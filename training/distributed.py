@@ -63,7 +63,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def broadcast_from_rank_zero(function: Callable, *arguments: object) -> tuple:
+def broadcast_from_rank_zero(function: Callable, *arguments: object) -> object:
     """Call the function in the process of rank 0, and return its result in all."""
     result = [function(*arguments) if rank() == 0 else None]
     if dist.is_initialized():

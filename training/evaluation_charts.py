@@ -54,7 +54,7 @@ def draw_filters(path: Path, images: np.ndarray, kernels: list[np.ndarray], maps
     """Draw the kernels of both convolutions, and the maps that the first one makes of some images.
 
     images are (N, 28, 28), the kernels (10, 1, 5, 5) and (20, 10, 5, 5), maps (N, 10, 13, 13) and none below 0. Colours
-    are scaled to the largest weight of each map, and to the brightest map of each image. Raises UserError.
+    are scaled to the largest weight of each map, and to the brightest map of each image.
     """
     figure = Figure(figsize=(11.5, 7.6), dpi=120, layout="constrained")
     figure.suptitle(f"{title}: what the convolutions look for", fontsize=12)

@@ -76,6 +76,8 @@ def write_metrics(path: Path, history: list[EpochMetrics]) -> None:
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
     """Read metrics.csv. Raises UserError when it isn't what write_metrics writes, as when its last line is torn."""
+    if not path.exists():
+        raise UserError(f"there is no {path}: train first (python train.py), or name the folder of a run")
     try:
         heading, *rows, end = path.read_text(encoding="utf-8").split("\n")
         if heading != HEADING or not rows or end:

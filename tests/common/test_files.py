@@ -15,6 +15,12 @@ def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_folder_that_is_a_file_is_told_by_the_name_of_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UserError, match="can't write .*mine/weights.pt: .*; make room there or choose another folder"):
+        write_atomically(tmp_path / "mine" / "weights.pt", "new")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants /dev/full")
 def test_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path):
     path = tmp_path / "file"

@@ -41,6 +41,12 @@ def test_to_float_scales_bytes_to_the_unit_interval():
     torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
 
 
+def test_device_that_fails_is_not_called_damaged_data(data_dir):
+    with pytest.raises(Exception) as failure:
+        load_data("synthetic", data_dir, validation_size=200, device="cuda:99")
+    assert "damaged" not in str(failure.value)
+
+
 def test_validation_split_that_leaves_no_training_image_is_refused(data_dir):
     with pytest.raises(UserError, match="--validation-size 1000 leaves none of 1000 images"):
         load_data("synthetic", data_dir, validation_size=1000)

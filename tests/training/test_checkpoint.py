@@ -182,7 +182,7 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
     torch.save(DigitCNN(), tmp_path / "network.pt")
     torch.save(DigitCNN().state_dict(), tmp_path / "last.pt")
     for file, message in {
-        "best.pt": f"can't use {tmp_path / 'best.pt'}: No such file or directory; train first (python train.py)",
+        "best.pt": f"there is no {tmp_path / 'best.pt'}: train first (python train.py)",
         ".": f"can't use {tmp_path}: Is a directory",
         "list.pt": "list.pt is damaged, or holds more than a dict of tensors and values",
         "network.pt": "network.pt is damaged, or holds more than a dict of tensors and values",
