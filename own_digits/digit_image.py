@@ -6,38 +6,64 @@ The resulting images contain grey levels as a result of the anti-aliasing techni
 The images were centered in a 28x28 image by computing the center of mass of the pixels, and translating the image so as
 to position this point at the center of the 28x28 field."
 
-Here the ink must first be found, on its sheet of paper (sheet.py, ink.py). And strokes are made as wide as in MNIST.
+Here the ink must first be found (ink.py). Several parts of a picture may be the digit, and the network chooses: the one
+that it knows best, unless size and surroundings speak against it. And strokes are made as wide as in MNIST.
 """
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy import ndimage
+from torch import nn
 
 from common.command_line import UserError
-from own_digits.ink import NO_DIGIT, find_digit
-from own_digits.sheet import WORKING_SIZE, cut_out_sheet
+from own_digits.ink import find_candidates
 
+NO_DIGIT = "there is no digit in the picture"
+COUNT = 8  # parts of a picture that the network is shown
+ENERGY_WEIGHT = 4  # of the network's opinion in the score of a candidate
+MIN_SCORE = 6  # of a digit; 99% of those that are read right have 7 or more, empty squared paper has 5.6
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
-OVERSAMPLING = 8  # digits are drawn that many times larger and then averaged, for grey levels at their edges
+OVERSAMPLING = 6  # digits are drawn that many times larger and then averaged, for grey levels at their edges
 MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought
 MAX_DIGIT_STROKE_WIDTH = 9  # MNIST pixels; what is wider is a shadow or a dot
 
 
-def digit_image(picture: Image.Image) -> np.ndarray:
+def digit_image(picture: Image.Image, model: nn.Module) -> np.ndarray:
     """Return the digit in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
 
-    Raises UserError when there is no digit.
+    The network, in evaluation mode, chooses between the parts of the picture that may be the digit. Raises UserError
+    when there is no digit.
     """
     if (image := as_mnist(picture)) is not None:
         return image
-    picture = cut_out_sheet(picture)
-    ink, box = find_digit(picture)
+    image, box, score = find_digit(picture, model)
     extent = (box[2:] - box[:2]).max()
-    if extent < max(picture.size) / 2 and max(picture.size) > WORKING_SIZE:  # find it again at a higher resolution
+    if extent < max(picture.size) / 2:  # look closer
         top, left = np.floor(box[:2] - extent / 2).clip(0).astype(int)
         bottom, right = np.ceil(box[2:] + extent / 2).clip(0, picture.size[::-1]).astype(int)
-        ink, _ = find_digit(picture.crop((left, top, right, bottom)))
-    return normalize(ink)
+        image, _, score = find_digit(picture.crop((left, top, right, bottom)), model)
+    if score < MIN_SCORE:
+        raise UserError(NO_DIGIT)
+    return image
+
+
+def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the likeliest digit in a picture, as (28, 28) uint8, with its box, in pixels, and score.
+
+    Raises UserError when nothing may be a digit.
+    """
+    candidates = [(normalize(part.ink), part) for part in find_candidates(picture, COUNT)]
+    candidates = [(image, part) for image, part in candidates if image is not None]
+    if not candidates:
+        raise UserError(NO_DIGIT)
+    images = torch.from_numpy(np.stack([image for image, _ in candidates])).unsqueeze(1) / 255  # (N, 1, 28, 28)
+    with torch.inference_mode():
+        # The energy of an image is high if the network has learned from similar ones (https://arxiv.org/abs/2010.03759).
+        energies = model(images).logsumexp(dim=1).clamp(min=0)
+    scores = ENERGY_WEIGHT * energies.log1p().numpy() + [part.score for _, part in candidates]
+    image, part = candidates[scores.argmax()]
+    return image, part.box, scores.max()
 
 
 def as_mnist(picture: Image.Image) -> np.ndarray | None:
@@ -46,6 +72,8 @@ def as_mnist(picture: Image.Image) -> np.ndarray | None:
         return None
     grey = np.array(picture.convert("L"))
     for image in (grey, 255 - grey):
+        if image.max() < 200:  # too faint
+            continue
         left, top, right, bottom = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         if max(right - left, bottom - top) in (BOX - 1, BOX):  # 16 of MNIST's 70,000 digits have 19 pixels
             offset = np.array(ndimage.center_of_mass(image)) + 0.5 - CENTRE
@@ -54,19 +82,21 @@ def as_mnist(picture: Image.Image) -> np.ndarray | None:
     return None
 
 
-def normalize(ink: np.ndarray) -> np.ndarray:
+def normalize(ink: np.ndarray) -> np.ndarray | None:
     """Return a digit's ink, (h, w) in [0, 1], with MNIST's size, position and stroke width: (28, 28) uint8.
 
-    Raises UserError when the strokes are too wide for a digit.
+    Returns None when there is no ink, or the strokes are too wide for a digit.
     """
+    if not (ink > 0.5).any():
+        return None
     ink = np.pad(scale_to_box(ink), OVERSAMPLING)
     mask = ink > 0.5
     if not mask.any():
-        raise UserError(NO_DIGIT)
+        return None
     depth = ndimage.distance_transform_edt(mask)  # to the nearest background pixel
     width = 4 * depth[mask].mean() - 2  # of a long bar, whose pixels lie a quarter of its width deep on average
     if width > OVERSAMPLING * MAX_DIGIT_STROKE_WIDTH:
-        raise UserError(NO_DIGIT)
+        return None
     target_width = np.clip(width, OVERSAMPLING * MIN_STROKE_WIDTH, OVERSAMPLING * MAX_STROKE_WIDTH)
     if width != target_width:  # move the edges, where the signed distance is 0
         distance = np.where(mask, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
@@ -81,13 +111,8 @@ def normalize(ink: np.ndarray) -> np.ndarray:
 
 
 def scale_to_box(ink: np.ndarray) -> np.ndarray:
-    """Return ink, (h, w) in [0, 1], cropped to the digit and scaled until the longer side is 20 oversampled pixels.
-
-    Raises UserError when there is no ink.
-    """
+    """Return ink, (h, w) in [0, 1], cropped to the digit and scaled until the longer side is 20 oversampled pixels."""
     box = Image.fromarray(ink > 0.5).getbbox()  # left, top, right, bottom
-    if box is None:
-        raise UserError(NO_DIGIT)
     lengths = box[2] - box[0], box[3] - box[1]
     size = [max(1, round(OVERSAMPLING * BOX / max(lengths) * length)) for length in lengths]
     image = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)

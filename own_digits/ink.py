@@ -1,162 +1,121 @@
-"""Find the ink of a digit on its paper, whichever of the two is darker.
+"""Find what may be a digit in a picture: strokes that are darker, or lighter, than the paper around them.
 
 The paper is the picture after a grey closing, which removes dark strokes (or light ones, of the inverted picture). The
 ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
-Analysis", 2nd edition, section 4.5).
+Analysis", 2nd edition, section 4.5). How wide and how dark the strokes are is not known, so several closings and
+thresholds are tried. Each gives a candidate or two, of which the network reads one best (digit_image.py).
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from common.command_line import UserError
-from own_digits.sheet import borders_of, shrink
-
-NO_DIGIT = "there is no digit in the picture"
-COARSE_SIZE = 100  # pixels on the longer side of the copy in which the strokes' polarity and width are estimated
-MIN_SCORE, MIN_CONTRAST = 0.15, 0.5  # if the score of the polarity and the contrast are both lower, there is no ink
-BORDER_WEIGHTS = np.array([1, 0.1, 0.03, 0.03, 0.03])  # of components that touch 0, 1, ... 4 borders of the picture
-MIN_SHARE = 0.1  # of the ink in the picture; a digit with less is noise
-SEGMENTATIONS = [(0.4, 1), (0.7, 1), (0.5, 3), (0.7, 3), (0.5, 5), (0.85, 1)]  # (threshold, opening in pixels)
+WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
+CLOSING_SIZES = [1 / 8, 1 / 3, 1]  # of the picture's longer side; strokes must be narrower
+SEGMENTATIONS = [(1, 0.2), (1, 0.4), (1, 0.7), (3, 0.5), (3, 0.7)]  # (opening in pixels, for ruled lines; threshold)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges
 
 
-class Components(NamedTuple):
-    """The N connected components of the ink."""
+class Candidate(NamedTuple):
+    """A part of a picture that may be the digit."""
 
-    labels: np.ndarray  # (H, W): 1 to N, 0 for the background
-    weights: np.ndarray  # (N,): the sum of a component's ink
-    boxes: np.ndarray  # (N, 4): the bounding boxes: top, left, bottom, right
-    borders: np.ndarray  # (N,): how many borders of the picture a component touches, 0 to 4
-
-
-def find_digit(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ink of the digit in a picture, and its bounding box there.
-
-    The picture's mode is RGB. The ink is (h, w) in [0, 1], in the working size; the box is top, left, bottom, right, in
-    pixels. The digit is the component with the most ink, and those close to it. Components at the picture's borders
-    count for less, because they may be shadows or thumbs. Raises UserError when there is no digit.
-    """
-    small, scale = shrink(picture)
-    ink = find_ink(np.asarray(small, np.float32) / 255)
-    ink /= 0.9 * np.percentile(ink[ink > ink.max() / 2], 98)  # 1 is now the darkness of a solid stroke
-    components = find_components(ink)
-    weights, borders = components.weights, components.borders
-    heaviest = (weights * BORDER_WEIGHTS[borders]).argmax()
-    selected, box = add_neighbours(components, heaviest)
-    is_noise = weights[selected].sum() < MIN_SHARE * weights[borders <= borders[heaviest]].sum()
-    if is_noise or is_ruling(components, heaviest):
-        raise UserError(NO_DIGIT)
-    digit = np.append(False, selected)[components.labels]  # (H, W)
-    digit |= ndimage.binary_dilation(digit, EIGHT_CONNECTED, MARGIN - 1) & (components.labels == 0)  # soft edges
-    ink = np.pad(np.where(digit, ink, 0).clip(0, 1), MARGIN)
-    top, left, bottom, right = box
-    return ink[top : bottom + 2 * MARGIN, left : right + 2 * MARGIN], box / scale
+    ink: np.ndarray  # (h, w) in [0, 1], in the working size
+    box: np.ndarray  # (4,): top, left, bottom, right, in pixels of the picture
+    score: float  # a logarithm of how much its size and surroundings speak for it
 
 
-def find_components(ink: np.ndarray) -> Components:
-    """Return the connected components of ink, (H, W), if possible without the lines of ruled paper.
-
-    Ruled lines reach the borders and are paler or thinner than strokes. Thresholds and openings are tried until the
-    heaviest component touches no border. If it always does, the digit is cut off by one, or there are only lines.
-    """
-    first = cut_off = None
-    for threshold, opening_size in SEGMENTATIONS:
-        labels, count = ndimage.label(ndimage.grey_opening(ink, opening_size) > threshold, EIGHT_CONNECTED)
-        if not count:
-            break
-        weights = ndimage.sum_labels(ink, labels, np.arange(1, count + 1))
-        boxes = np.array([[y.start, x.start, y.stop, x.stop] for y, x in ndimage.find_objects(labels)])
-        components = Components(labels, weights, boxes, (boxes == [0, 0, *ink.shape]).sum(axis=1))
-        first = first or components
-        share, borders = weights.max() / first.weights.sum(), components.borders[weights.argmax()]
-        if borders == 0 and share > 0.03:
-            return components
-        if borders == 1 and share > 0.5:
-            cut_off = cut_off or components
-    return cut_off or first
-
-
-def is_ruling(components: Components, index: int) -> bool:
-    """Return whether a component is one of the lines of ruled paper, or the grid of squared paper."""
-    _, cells = ndimage.label(components.labels != index + 1)
-    is_one_of_many = components.weights[index] < 0.5 * components.weights.sum()
-    return components.borders[index] >= 2 and (is_one_of_many or cells > 12)
-
-
-def add_neighbours(components: Components, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which components, (N,) bool, form a digit with the one of this index, and their bounding box, (4,)."""
-    weights, boxes, borders = components.weights, components.boxes, components.borders
-    selected, box = np.arange(len(weights)) == index, boxes[index]
-    candidates = (weights > 0.03 * weights[index]) & (borders <= borders[index])
-    while True:
-        max_gap = 0.25 * (box[2:] - box[:2]).max()
-        gaps = np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(axis=1)
-        close = candidates & (gaps < max_gap) & ~selected
-        if not close.any():
-            return selected, box
-        selected |= close
-        box = np.concatenate([boxes[selected, :2].min(axis=0), boxes[selected, 2:].max(axis=0)])
+def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
+    """Return the parts of a picture, of mode RGB, that are likeliest to be the digit, at most count, the best first."""
+    scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
+    small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
+    channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
+    median = np.median(channel)  # the paper's brightness, as most of a picture is paper
+    candidates = {}
+    for is_dark, size in product((True, False), CLOSING_SIZES):
+        ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
+        if ink.max() < max(0.05, 8 * noise):
+            continue
+        ink /= 0.9 * np.percentile(ink[ink > ink.max() / 2], 98)  # 1 is now the darkness of a solid stroke
+        opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
+        for opening_size, threshold in SEGMENTATIONS:
+            labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
+            for selected, box, borders in find_groups(ink, labels) if number else []:
+                top, left, bottom, right = box
+                mask = selected[labels[top:bottom, left:right]]
+                share = min(0.3, mask.size / ink.size)  # of the picture
+                # Fitted by logistic regression on pictures made of validation images.
+                score = np.log(share / number / size**1.5 / 3.0 ** min(borders, 2))
+                score -= abs(paper[top:bottom, left:right][mask].mean() - median)
+                key = (is_dark, *box, round(8 * np.log(mask.sum())))  # candidates that hardly differ have the same
+                if key not in candidates or candidates[key][0] < score:
+                    candidates[key] = score, box, (ink / min(1, 2 * threshold), labels, selected)
+    best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
+    return [Candidate(cut_out(box, *parts), box / scale, score) for score, box, parts in best]
 
 
-def find_ink(pixels: np.ndarray) -> np.ndarray:
-    """Return how much each pixel differs from the paper, (H, W) in [0, 1], given pixels, (H, W, 3) in [0, 1].
+def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the colour channel in which ink stands out most, (H, W), smoothed, and the noise that it had.
 
-    Raises UserError when there is nothing but paper.
+    pixels are (H, W, 3) in [0, 1]; the noise is a standard deviation.
     """
     channels = np.moveaxis(pixels, 2, 0)
     ranges = [np.abs(channel - ndimage.uniform_filter(channel, max(channel.shape) // 2)).max() for channel in channels]
-    channel = channels[np.argmax(ranges)]  # the colour channel in which the ink stands out most
-    noise = 2.22 * np.quantile(np.abs(np.diff(channel)), 0.25)  # standard deviation, if the differences are Gaussian
-    if noise > 0.01:
-        channel = ndimage.gaussian_filter(channel, min(noise / 0.07, 3))
-    score, is_dark, closing_size = max(score_polarity(channel, is_dark) for is_dark in (True, False))
-    channel = channel if is_dark else 1 - channel
-    ink, _ = top_hat(channel, closing_size, is_dark)
-    if not ink.any() or (score < MIN_SCORE and ink.max() < MIN_CONTRAST):
-        raise UserError(NO_DIGIT)
-    return ink
-
-
-def score_polarity(channel: np.ndarray, is_dark: bool) -> tuple[float, bool, int]:
-    """Return how well dark strokes, or light ones, explain a channel, (H, W); is_dark; and the size of a closing.
-
-    The closing, in pixels, is wider than the strokes. Their width is estimated in a smaller copy, from the smallest
-    closing that brings out half of the pixels with a strong contrast.
-    """
-    low, high = np.percentile(borders_of(channel), [20, 80])
-    channel = channel if is_dark else 1 - channel
-    factor = min(max(1, round(max(channel.shape) / COARSE_SIZE)), min(channel.shape))
-    coarse = ndimage.minimum_filter(channel, factor, mode="nearest")[factor // 2 :: factor, factor // 2 :: factor]
-    sizes = [3]
-    while sizes[-1] < min(coarse.shape) / 2:
-        sizes.append(2 * sizes[-1] + 1)
-    largest_contrast, brightest = top_hat(coarse, sizes[-1], is_dark)
-    strong = 0.7 * largest_contrast.max()
-    enough = 0.5 * clear_border(largest_contrast >= strong).sum()
-    for size in sizes:
-        ink, paper = top_hat(coarse, size, is_dark)
-        mask = clear_border((ink >= strong) & (paper >= 0.4 * brightest))  # darker "paper" is ink that was not closed
-        if mask.sum() >= enough:
-            break
-    # The paper around the strokes should be as bright as the borders, and the strokes should stay clear of them.
-    paper_level = paper[mask].mean() if is_dark else 1 - paper[mask].mean()
-    at_borders = 1 - mask[1:-1, 1:-1].sum() / mask.sum()
-    score = ink[mask].mean() - 2 * max(low - paper_level, paper_level - high, 0) - 3 * at_borders
-    return score, is_dark, factor * min(2 * size + 1, sizes[-1])
+    channel = channels[np.argmax(ranges)]
+    noise = 2.22 * np.quantile(np.abs(np.diff(channel)), 0.25)  # if the differences are Gaussian
+    return (ndimage.gaussian_filter(channel, min(noise / 0.07, 3)) if noise > 0.01 else channel), noise
 
 
 def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much darker a channel, (H, W), is than the paper (dark ink: as a fraction of it), and the paper."""
+    """Return how much darker, or lighter, a channel, (H, W), is than the paper, and the paper.
+
+    Dark ink is a fraction of the paper's brightness, as a shadow darkens both.
+    """
+    channel = channel if is_dark else 1 - channel
     paper = ndimage.grey_closing(channel, closing_size, mode="nearest")
-    return (paper - channel) / (np.maximum(paper, 0.1) if is_dark else 1), paper
+    if is_dark:
+        return (paper - channel) / np.maximum(paper, 0.1), paper
+    return paper - channel, 1 - paper
 
 
-def clear_border(mask: np.ndarray) -> np.ndarray:
-    """Return a mask without the components at its borders, or the mask itself if hardly anything else is in it."""
-    labels, _ = ndimage.label(mask, EIGHT_CONNECTED)
-    inside = mask & ~np.isin(labels, borders_of(labels))
-    return inside if inside.sum() > max(3, 0.05 * mask.sum()) else mask
+def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Return the heaviest components of ink, (H, W), and of those that touch the fewest borders of the picture.
+
+    labels, (H, W), are 1 to N for the components, 0 for the background. With each component come those close to it,
+    as a digit may be in pieces. A component around another one is left out, as a frame, or the table around a sheet.
+    Each group is given by which labels it has, (N + 1,) bool, its box, and how many borders its heaviest one touches.
+    """
+    weights = np.bincount(labels.ravel(), ink.ravel())[1:]  # (N,)
+    boxes = np.array([[y.start, x.start, y.stop, x.stop] for y, x in ndimage.find_objects(labels)])  # (N, 4)
+    borders = (boxes == [0, 0, *ink.shape]).sum(axis=1)
+    heavy = np.flatnonzero(weights > 0.01 * weights.max())
+    inner, outer = boxes[heavy], boxes[heavy, None]
+    encloses = ((outer[..., :2] < inner[:, :2]) & (outer[..., 2:] > inner[:, 2:])).all(axis=2)  # [i, j]: i encloses j
+    weights[heavy[(encloses & (weights[heavy] > 0.1 * weights[heavy, None])).any(axis=1)]] = 0
+    fewest = borders[weights > 0].min()
+    groups = []
+    for index in {weights.argmax(), (weights * (borders == fewest)).argmax()}:
+        selected, box = np.arange(len(weights)) == index, boxes[index]
+        others = (weights > 0.03 * weights[index]) & (borders <= borders[index])
+        while True:
+            gaps = np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(axis=1)
+            close = others & ~selected & (gaps < 0.25 * (box[2:] - box[:2]).max())
+            if not close.any():
+                break
+            selected |= close
+            box = np.concatenate([boxes[selected, :2].min(axis=0), boxes[selected, 2:].max(axis=0)])
+        groups.append((np.append(False, selected), box, borders[index]))
+    return groups
+
+
+def cut_out(box: np.ndarray, ink: np.ndarray, labels: np.ndarray, selected: np.ndarray) -> np.ndarray:
+    """Return the ink, (H, W), of the selected components, (N + 1,) bool, in a box and a margin around it."""
+    top, left, bottom, right = box
+    window = np.s_[top : bottom + 2 * MARGIN, left : right + 2 * MARGIN]
+    ink, labels = np.pad(ink, MARGIN)[window], np.pad(labels, MARGIN)[window]
+    mask = selected[labels]
+    mask |= ndimage.binary_dilation(mask, EIGHT_CONNECTED, MARGIN - 1) & (labels == 0)  # soft edges
+    return np.where(mask, ink, 0).clip(0, 1)

@@ -1,10 +1,13 @@
 """Read the digit in a picture file: which weights are used, and what the network answers."""
 
+import math
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -49,9 +52,22 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
 
 
 def read_digit(model: nn.Module, file: Path | BinaryIO) -> Answer:
-    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it."""
+    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it.
+
+    The probabilities are averages over nine views of the image, as a network is often too sure of a single one.
+    """
     picture = read_picture(file)
-    image = digit_image(picture)
+    image = digit_image(picture, model)
     with torch.inference_mode():
-        probabilities = model.probabilities(torch.from_numpy(image)[None, None] / 255)  # (1, 1, 28, 28) -> (1, 10)
-    return Answer(picture, image, probabilities[0].tolist())
+        probabilities = model.probabilities(views(torch.from_numpy(image) / 255)).mean(dim=0)  # (9, 10) -> (10,)
+    return Answer(picture, image, probabilities.tolist())
+
+
+def views(image: torch.Tensor) -> torch.Tensor:
+    """Return an image, (28, 28), as it is, and a little rotated, smaller and larger: (9, 1, 28, 28)."""
+    maps = []
+    for degrees, scale in product((0, -10, 10), (1, 0.85, 1.15)):
+        cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
+        maps.append([[cos, -sin, 0], [sin, cos, 0]])
+    grid = F.affine_grid(torch.tensor(maps), (len(maps), 1, *image.shape), align_corners=False)
+    return F.grid_sample(image.expand(len(maps), 1, -1, -1), grid, align_corners=False)

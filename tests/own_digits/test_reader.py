@@ -1,14 +1,17 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from drawing import draw, png
+from scipy import ndimage
 
 from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.reader import REFERENCE_WEIGHTS, load_best_weights
+from own_digits.reader import REFERENCE_WEIGHTS, load_best_weights, read_digit, views
 from training.checkpoint import load_checkpoint, load_weights
 from training.metrics import best_epoch, read_metrics
 
@@ -54,3 +57,28 @@ def test_own_checkpoint_answers_when_there_is_one(small_run, tmp_path, monkeypat
     Path("checkpoints/best.pt").write_text("damaged")
     with pytest.raises(UserError, match="checkpoints/best.pt is damaged"):
         load_best_weights(model, None)
+
+
+def test_views_are_the_image_and_its_rotations_and_scales():
+    image = torch.zeros(28, 28)
+    image[9:19, 12:16] = 1  # an upright bar
+    rotated = views(image)
+    assert rotated.shape == (9, 1, 28, 28)
+    assert torch.allclose(rotated[0, 0], image, atol=1e-5)
+    lengths, angles = [], []
+    for view in rotated[:, 0].numpy():
+        points = np.argwhere(view > 0.5) - ndimage.center_of_mass(view)
+        (_, variance), axes = np.linalg.eigh(np.cov(points.T))
+        lengths.append(np.sqrt(12 * variance))  # of a uniform bar
+        angles.append(np.degrees(np.arctan2(*axes[:, 1][::-1] * np.sign(axes[0, 1]))))
+    assert lengths == pytest.approx([10 * scale for scale in (1, 0.85, 1.15)] * 3, abs=1)
+    assert sorted(angles) == pytest.approx([-10] * 3 + [0] * 3 + [10] * 3, abs=4)
+
+
+def test_probabilities_are_the_mean_over_the_views(reference):
+    answer = read_digit(reference, png(1 - draw(4)))
+    with torch.inference_mode():
+        each = reference.probabilities(views(torch.from_numpy(answer.image) / 255))
+    assert answer.probabilities == pytest.approx(each.mean(dim=0).tolist(), abs=1e-6)
+    assert len(set(each.argmax(dim=1).tolist())) == 1
+    assert max(answer.probabilities) < each[0].max()  # more careful than for the image alone
