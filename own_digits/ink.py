@@ -47,7 +47,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / ink.size)  # of the picture
-                # Fitted by logistic regression on pictures made of validation images.
+                # The weights are rounded from a logistic regression on pictures made of validation images.
                 score = np.log(share / number / size**1.5 / 3.0 ** min(borders, 2))
                 score -= abs(paper[top:bottom, left:right][mask].mean() - median)
                 key = (is_dark, *box, round(8 * np.log(mask.sum())))  # candidates that hardly differ have the same
