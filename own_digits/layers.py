@@ -10,14 +10,14 @@ NEXT_LAYER = {"conv1": "conv2", "conv2": "fc1", "fc1": "fc2"}
 
 @contextmanager
 def record_activations(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the activations of each layer, after pooling and ReLU, while the network reads an image in this block.
+    """Record the activations of each layer, after pooling and ReLU, of the last images that go through the network.
 
-    They are what the next layer gets. Of one image: conv1 (10, 13, 13), conv2 (500,), which is (20, 5, 5), fc1 (50,).
+    They are what the next layer gets: conv1 (B, 10, 13, 13), conv2 (B, 500), which is (B, 20, 5, 5), fc1 (B, 50).
     """
     activations = {}
     hooks = [
         getattr(model, following).register_forward_pre_hook(
-            lambda _, inputs, layer=layer: activations.update({layer: inputs[0].squeeze(0)})
+            lambda _, inputs, layer=layer: activations.update({layer: inputs[0]})
         )
         for layer, following in NEXT_LAYER.items()
     ]

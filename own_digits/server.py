@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         """Return what a network reads in a picture, for JSON. Raises UserError when there is no digit in it."""
         with self.server.lock, record_activations(model) as activations:
             answer = read_digit(model, picture)
-        layers = {layer: as_bytes(values) for layer, values in activations.items()}
+        layers = {layer: as_bytes(values[0]) for layer, values in activations.items()}  # of the image as it is
         return {**answer.summary(), "image": answer.image.flatten().tolist(), "layers": layers}
 
     def is_allowed(self, paths: Container[str]) -> bool:

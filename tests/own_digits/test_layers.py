@@ -6,18 +6,19 @@ from own_digits.layers import as_bytes, kernels, record_activations
 
 
 def test_activations_are_those_of_the_textbook_network(reference):
-    image = torch.rand(1, 1, 28, 28)
+    images = torch.rand(2, 1, 28, 28)
     with torch.inference_mode(), record_activations(reference) as activations:
-        reference(image)
-    maps = F.max_pool2d(F.relu(reference.conv1((image - 0.1307) / 0.3081)), 2)
-    torch.testing.assert_close(activations["conv1"], maps[0])
+        reference(torch.zeros(1, 1, 28, 28))  # images that come before don't matter
+        reference(images)
+    maps = F.max_pool2d(F.relu(reference.conv1((images - 0.1307) / 0.3081)), 2)
+    torch.testing.assert_close(activations["conv1"], maps)
     maps = F.max_pool2d(F.relu(reference.conv2(maps)), 2)
-    torch.testing.assert_close(activations["conv2"], maps.flatten())
-    torch.testing.assert_close(activations["fc1"], F.relu(reference.fc1(maps.flatten())))
+    torch.testing.assert_close(activations["conv2"], maps.flatten(1))
+    torch.testing.assert_close(activations["fc1"], F.relu(reference.fc1(maps.flatten(1))))
     assert {name: tuple(values.shape) for name, values in activations.items()} == {
-        "conv1": (10, 13, 13),
-        "conv2": (500,),
-        "fc1": (50,),
+        "conv1": (2, 10, 13, 13),
+        "conv2": (2, 500),
+        "fc1": (2, 50),
     }
 
 
