@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     split = getattr(load_data(config.dataset, args.data_dir, config.validation_size, device), args.split)
     evaluation = evaluate(model, split)
 
-    epoch = f" (epoch {checkpoint['epoch']})" if checkpoint else ""
+    epoch = f" (epoch {checkpoint['epoch']})" if "epoch" in checkpoint else ""
     title = f"{args.checkpoint.name}{epoch} on {config.dataset}, {args.split} images"
     if args.json:
         names = {"checkpoint": str(args.checkpoint), "dataset": config.dataset, "split": args.split}

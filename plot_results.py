@@ -56,8 +56,11 @@ def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetri
     rows = map(table_row, *histories)  # each has the same epoch of every run
     best = [best_epoch(history) for history in histories]
     accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
-    epochs = ", ".join(str(epoch.epoch) for epoch in best)
-    result = f"best.pt, chosen by validation accuracy (epoch {epochs}): test accuracy {accuracy}, test loss {loss}"
+    lowest = f" (lowest {min(epoch.test_accuracy for epoch in best):.2%})" if len(best) > 1 else ""
+    earliest, latest = min(epoch.epoch for epoch in best), max(epoch.epoch for epoch in best)
+    epochs = f"epoch {latest}" if earliest == latest else f"epochs {earliest} to {latest}"
+    scores = f"test accuracy {accuracy}{lowest}, test loss {loss}"
+    result = f"best.pt, chosen by validation accuracy ({epochs}): {scores}"
     return "\n".join([describe(configs, histories), "", table_heading(), *rows, "", result, ""])
 
 
@@ -72,7 +75,7 @@ def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> Figure:
         for prefix, split, color, line, marker in CURVES:
             values = np.array([[getattr(epoch, f"{prefix}_{quantity}") for epoch in history] for history in histories])
             if quantity == "accuracy":
-                values = 100 * np.maximum(1 - values, 1e-4)  # no error lies at 0.01%: the axis is logarithmic
+                values = 100 * np.maximum(1 - values, 1e-4)  # a logarithmic axis has no 0: no error is 0.01%
             mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
             axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=split)
             if len(histories) > 1:

@@ -48,7 +48,7 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
         return f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
     path = checkpoint or OWN_CHECKPOINT
     content = load_weights(path, model)
-    return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if content else str(path)
+    return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if "epoch" in content else str(path)
 
 
 def read_digit(model: nn.Module, file: Path | BinaryIO) -> Answer:

@@ -43,6 +43,7 @@ def test_several_runs_give_mean_and_standard_deviation(tmp_path):
     assert f"{mean:.2%} ± {deviation:.2%}" == "99.30% ± 0.36%"
     assert text.count("99.30% ± 0.36%") == 2  # in the row of epoch 2 and as the result of best.pt
     assert "mean ± standard deviation of 3 runs (seeds 0 to 2)" in text
+    assert "(epoch 2): test accuracy 99.30% ± 0.36% (lowest 99.00%)," in text
 
 
 @pytest.mark.parametrize("seeds", [(5, 0, 1), (0, 1)])

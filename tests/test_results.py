@@ -1,6 +1,8 @@
 """The tables in results/ are those that the committed runs give, and docs/ shows them."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from conftest import REPOSITORY
@@ -8,6 +10,7 @@ from conftest import REPOSITORY
 import train
 from benchmarks import epochs, recipe, seeds
 from common.command_line import UserError
+from training.config import TEXTBOOK, TrainConfig
 from training.metrics import read_metrics
 
 
@@ -20,24 +23,20 @@ def test_epochs_table_is_that_of_the_committed_runs():
     assert epochs.report() in read("recipe.md", "docs")
 
 
-def test_each_run_of_the_epochs_table_is_of_the_default_recipe():
-    for count in epochs.SEEDS:
-        for seed, folder in enumerate(epochs.folders(count)):
-            assert epochs.is_done(folder, count, seed)
+def test_as_many_runs_of_each_number_of_epochs_are_committed_as_the_benchmark_makes():
+    counts = {count: len(scores) for count, scores in epochs.read().items() if count != 10}
+    assert counts == epochs.SEEDS
 
 
-def test_run_of_another_recipe_or_unfinished_does_not_count_for_the_epochs_table(tmp_path):
-    default = REPOSITORY / "results" / "default" / "seed-0"
-    assert not epochs.is_done(default, 5, 0)
-    assert not epochs.is_done(default, 10, 1)
-    assert not epochs.is_done(REPOSITORY / "results" / "textbook" / "seed-0", 10, 0)
-    assert not epochs.is_done(tmp_path, 10, 0)
-    for name in ("metrics.csv", "run.json"):
-        (tmp_path / name).write_bytes((default / name).read_bytes())
-    assert epochs.is_done(tmp_path, 10, 0)
-    lines = (tmp_path / "metrics.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "metrics.csv").write_text("".join(lines[:-1]))
-    assert not epochs.is_done(tmp_path, 10, 0)
+@pytest.mark.parametrize("recipe", seeds.RECIPES)
+def test_twenty_whole_runs_of_each_recipe_are_committed_from_one_clean_commit(recipe):
+    configs, histories = seeds.read(REPOSITORY / "results" / recipe)
+    assert [config.seed for config in configs] == list(range(20))
+    assert [len(history) for history in histories] == [10] * 20
+    expected = TrainConfig(**TEXTBOOK if recipe == "textbook" else {})
+    assert all(replace(config, seed=0) == expected for config in configs)
+    commit = json.loads(read("run.json", f"results/{recipe}"))["versions"]["git_commit"]
+    assert re.fullmatch("[0-9a-f]{40}", commit)  # it would end in -dirty
 
 
 def test_metrics_of_many_runs_come_back_as_they_were(tmp_path, small_run):

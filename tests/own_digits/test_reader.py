@@ -7,13 +7,14 @@ from conftest import REPOSITORY
 from drawing import draw, png
 from scipy import ndimage
 
+from benchmarks import seeds
 from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
 from own_digits.reader import REFERENCE_WEIGHTS, load_best_weights, read_digit, views
 from training.checkpoint import load_checkpoint, load_weights
-from training.metrics import best_epoch, read_metrics
+from training.metrics import best_epoch
 
 
 def test_reference_weights_are_tensors_only_and_small():
@@ -24,7 +25,7 @@ def test_reference_weights_are_tensors_only_and_small():
 
 def test_reference_weights_give_the_accuracy_of_their_run(reference, mnist_dir):
     evaluation = evaluate(reference, load_data("mnist", mnist_dir).test)
-    best = best_epoch(read_metrics(REPOSITORY / "results" / "default" / "seed-0" / "metrics.csv"))
+    best = best_epoch(seeds.read(REPOSITORY / "results" / "default")[1][0])
     # No rounding changes an answer: kernels differ by 6e-6 in a logit, an image's two highest logits by 0.01 and more.
     assert evaluation.accuracy == best.test_accuracy
     assert evaluation.loss == pytest.approx(best.test_loss, rel=1e-6)
@@ -40,6 +41,11 @@ def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data
     load_weights(weights, model := DigitCNN())
     averaged = load_checkpoint(best)["averaged_model"]
     assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
+
+
+def test_averaged_weights_without_the_rest_of_a_checkpoint_answer(tmp_path):
+    torch.save({"averaged_model": DigitCNN().state_dict()}, tmp_path / "own.pt")
+    assert load_best_weights(DigitCNN(), tmp_path / "own.pt") == str(tmp_path / "own.pt")
 
 
 def test_own_checkpoint_answers_when_there_is_one(small_run, tmp_path, monkeypatch):
