@@ -1,20 +1,16 @@
 """Matplotlib figures as PNG files, whatever backend and fonts the user's environment asks for."""
 
-import contextlib
 import io
 import os
+import sys
 from pathlib import Path
 
 from common.files import write_atomically
 
-backend = os.environ.pop("MPLBACKEND", "")  # a notebook's backend, which its `!python` inherits, may be missing here
+if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits its backend, which may be missing here
+    os.environ.pop("MPLBACKEND", None)
 import matplotlib  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-
-if backend:  # for the notebook that runs this
-    os.environ["MPLBACKEND"] = backend
-    with contextlib.suppress(ValueError):
-        matplotlib.rcParams["backend"] = backend
 
 without_tex = matplotlib.rc_context({"text.usetex": False})  # decorates what draws text
 
