@@ -18,8 +18,10 @@ from model import DigitCNN
 from own_digits.reader import REFERENCE_WEIGHTS
 from training.checkpoint import load_weights
 
-# The background jobs of a shell ignore SIGINT, and so would the commands that tests start and interrupt.
+# The background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would the commands that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
