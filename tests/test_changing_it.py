@@ -35,7 +35,7 @@ def copy_program(folder: Path, title: str = "") -> None:
     folder.mkdir()
     for script in REPOSITORY.glob("*.py"):
         shutil.copy(script, folder)
-    for room in ("common", "mnist", "training"):
+    for room in ("common", "mnist", "own_digits", "training"):
         shutil.copytree(REPOSITORY / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     if not title:
         return
