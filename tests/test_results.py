@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY
 
 import train
-from benchmarks import epochs, recipe, seeds
+from benchmarks import epochs, original, recipe, seeds
 from common.command_line import UserError
 from training.config import TEXTBOOK, TrainConfig
 from training.metrics import read_metrics
@@ -58,6 +58,12 @@ def test_runs_of_two_commits_are_not_kept_as_one(tmp_path, small_run):
     (folders[1] / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="differ in versions"):
         seeds.keep(folders, tmp_path / "kept")
+
+
+def test_closest_settings_to_the_original_are_those_of_the_committed_runs():
+    text = original.report(original.read_runs())
+    assert text == read("original.md")
+    assert text in read("reproduction.md", "docs")
 
 
 def test_table_of_what_was_tried_is_that_of_the_committed_runs():
