@@ -14,7 +14,6 @@ from common.command_line import Parser, command
 from common.files import write_atomically
 from mnist.dataset import load_data, to_float
 from model import DigitCNN
-from own_digits.layers import record_activations
 from training.checkpoint import load_weights, serialize
 from training.config import config_from
 from training.distributed import choose_device
@@ -87,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.weights:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
     if args.pictures:  # only then import matplotlib
+        from own_digits.layers import record_activations
         from training.evaluation_charts import draw_confusion_matrix, draw_filters, draw_mistakes
 
         images, labels = (tensor.cpu().numpy() for tensor in split.tensors)
