@@ -105,3 +105,8 @@ def test_metrics_torn_at_any_byte_are_refused_or_have_whole_epochs_only(tmp_path
 def test_neither_metrics_nor_plot_results_imports_torch():
     code = "import sys, training.metrics, plot_results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
+def test_missing_metrics_say_to_train_first(tmp_path):
+    with pytest.raises(UserError, match="there is no .*metrics.csv: train first .* or name the folder of a run"):
+        read_metrics(tmp_path / "metrics.csv")
