@@ -62,6 +62,7 @@ def test_weights_are_those_of_the_network_with_their_description(reference, ask)
     assert json.loads(content) == [{"name": "of <a test>", **kernels(reference)}]
 
 
+@pytest.mark.exhaustive
 def test_drawings_that_come_at_once_get_their_own_activations(server, ask):
     path = "/answer/0"
     alone = [json.loads(ask("POST", path, png(digit))[2])["layers"] for digit in range(10)]

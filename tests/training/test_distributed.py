@@ -113,6 +113,7 @@ def test_gradient_of_the_first_step_is_about_that_of_one_process(processes, smal
     assert (several - one).norm() < tolerance * one.norm()
 
 
+@pytest.mark.exhaustive
 def test_evaluation_by_several_processes_is_bitwise_that_of_one(processes, small_run, tmp_path):
     still = [
         "--textbook",
