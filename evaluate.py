@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,17 +85,15 @@ def main(argv: list[str] | None = None) -> None:
     if args.weights:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
     if args.pictures:  # only then import matplotlib
-        from own_digits.layers import record_activations
-        from training.evaluation_charts import draw_confusion_matrix, draw_filters, draw_mistakes
+        from own_digits.filters import draw_filters
+        from training.evaluation_charts import draw_confusion_matrix, draw_mistakes
 
-        images, labels = (tensor.cpu().numpy() for tensor in split.tensors)
+        images, labels = (tensor.cpu() for tensor in split.tensors)
+        probabilities = evaluation.logits.softmax(dim=1).numpy()
         draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
-        draw_mistakes(args.pictures / "mistakes.png", images, labels, evaluation.logits.softmax(1).numpy(), title)
-        first = np.unique(labels, return_index=True)[1]  # an image of each digit
-        with torch.inference_mode(), record_activations(model.cpu().eval()) as activations:
-            model(to_float(torch.from_numpy(images[first])))
-        kernels = [layer.weight.detach().numpy() for layer in (model.conv1, model.conv2)]
-        draw_filters(args.pictures / "filters.png", images[first], kernels, activations["conv1"].numpy(), title)
+        draw_mistakes(args.pictures / "mistakes.png", images.numpy(), labels.numpy(), probabilities, title)
+        of_each_digit = [labels.eq(digit).nonzero()[0] for digit in labels.unique()]
+        draw_filters(args.pictures / "filters.png", model, images[torch.cat(of_each_digit)], title)
 
 
 if __name__ == "__main__":

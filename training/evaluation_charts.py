@@ -1,4 +1,4 @@
-"""Charts of an evaluation: the confusion matrix, the images that were misread, and what the convolutions look for."""
+"""Charts of an evaluation: the confusion matrix, and the images that were misread."""
 
 import math
 from pathlib import Path
@@ -47,41 +47,3 @@ def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probabilit
         axes.set_title(f"{labels[index]} → {answers[index]}   {confidences[index]:.0%}", fontsize=9, pad=2)
         axes.axis("off")
     save_figure(figure, path)
-
-
-@without_tex
-def draw_filters(path: Path, images: np.ndarray, kernels: list[np.ndarray], maps: np.ndarray, title: str) -> None:
-    """Draw the kernels of both convolutions, and the maps that the first one makes of some images.
-
-    images are (N, 28, 28), the kernels (10, 1, 5, 5) and (20, 10, 5, 5), maps (N, 10, 13, 13) and none below 0. Colours
-    are scaled to the largest weight of each map, and to the brightest map of each image.
-    """
-    figure = Figure(figsize=(11.5, 7.6), dpi=120, layout="constrained")
-    figure.suptitle(f"{title}: what the convolutions look for", fontsize=12)
-    sizes = {"width_ratios": [1, 10, 5.3], "height_ratios": [1, len(images)]}
-    panels = figure.subplot_mosaic([[".", "first", "second"], ["images", "maps", "second"]], gridspec_kw=sizes)
-    weights = {"cmap": "PuOr_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
-    panels["first"].imshow(tiles(kernels[0].swapaxes(0, 1), (0, 2, 3)), **weights)
-    panels["second"].imshow(tiles(kernels[1], (1, 2, 3)), **weights)
-    panels["images"].imshow(tiles(images[:, None], (1, 2, 3)), cmap="gray", vmin=0, vmax=1)
-    panels["maps"].imshow(tiles(maps, (1, 2, 3)), cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
-    first, second = map(len, kernels)
-    titles = {
-        "first": f"first convolution: its {first} kernels (orange wants ink, purple wants none)",
-        "maps": f"its {first} maps of an image of each digit, after pooling and ReLU",
-        "second": f"second convolution: a row of kernels for each of\nits {second} maps, one for each map of the first",
-    }
-    for name, axes in panels.items():
-        axes.axis("off")
-        axes.set_title(titles.get(name, ""), fontsize=10)
-    save_figure(figure, path)
-
-
-def tiles(images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Put images, (rows, columns, H, W), side by side with gaps, divided by their largest absolute value along axes."""
-    images = images / np.maximum(np.abs(images).max(axes, keepdims=True), 1e-9)
-    scale = 65 // images.shape[-1]  # kernels of 5x5 and maps of 13x13 get the same size
-    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    padded = np.pad(images, [(0, 0), (0, 0), (0, 10), (0, 10)], constant_values=np.nan)
-    rows, columns, height, width = padded.shape
-    return padded.swapaxes(1, 2).reshape(rows * height, columns * width)
