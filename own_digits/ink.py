@@ -34,6 +34,8 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
     median = np.median(channel)  # the paper's brightness, as most of a picture is paper
+    is_border = np.ones(channel.shape, bool)
+    is_border[1:-1, 1:-1] = False
     candidates = {}
     for is_dark, size in product((True, False), CLOSING_SIZES):
         ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
@@ -43,14 +45,16 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
             labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
-            for selected, box, borders in find_groups(ink, labels) if number else []:
+            for selected, box in find_groups(ink, labels) if number else []:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / ink.size)  # of the picture
+                contact = is_border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's borders
                 # The weights are rounded from a logistic regression on pictures made of validation images.
-                score = np.log(share / number / size**1.5 / 3.0 ** min(borders, 2))
-                score -= abs(paper[top:bottom, left:right][mask].mean() - median)
-                key = (is_dark, *box, round(8 * np.log(mask.sum())))  # candidates that hardly differ have the same
+                score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
+                contrast = median - paper[top:bottom, left:right][mask].mean()  # of most of the picture to this paper
+                score -= 2 * max(0, contrast if is_dark else -contrast)
+                key = (is_dark, *(box // 5), round(2 * np.log(mask.sum())))  # the same for similar ones
                 if key not in candidates or candidates[key][0] < score:
                     candidates[key] = score, box, (ink / min(1, 2 * threshold), labels, selected)
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
@@ -81,12 +85,12 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
     return paper - channel, 1 - paper
 
 
-def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, int]]:
+def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the heaviest components of ink, (H, W), and of those that touch the fewest borders of the picture.
 
     labels, (H, W), are 1 to N for the components, 0 for the background. With each component come those close to it,
     as a digit may be in pieces. A component around another one is left out, as a frame, or the table around a sheet.
-    Each group is given by which labels it has, (N + 1,) bool, its box, and how many borders its heaviest one touches.
+    Each group is given by which labels it has, (N + 1,) bool, and by its box.
     """
     weights = np.bincount(labels.ravel(), ink.ravel())[1:]  # (N,)
     boxes = np.array([[y.start, x.start, y.stop, x.stop] for y, x in ndimage.find_objects(labels)])  # (N, 4)
@@ -107,7 +111,7 @@ def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, n
                 break
             selected |= close
             box = np.concatenate([boxes[selected, :2].min(axis=0), boxes[selected, 2:].max(axis=0)])
-        groups.append((np.append(False, selected), box, borders[index]))
+        groups.append((np.append(False, selected), box))
     return groups
 
 
