@@ -36,11 +36,12 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     median = np.median(channel)  # the paper's brightness, as most of a picture is paper
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
-    candidates = {}
+    candidates, previous = {}, None
     for is_dark, size in product((True, False), CLOSING_SIZES):
         ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
-        if ink.max() < max(0.05, 8 * noise):
+        if ink.max() < max(0.05, 8 * noise) or np.array_equal(ink, previous):  # as of clean drawings
             continue
+        previous = ink.copy()
         ink /= 0.9 * np.percentile(ink[ink > ink.max() / 2], 98)  # 1 is now the darkness of a solid stroke
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
@@ -52,8 +53,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 contact = is_border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's borders
                 # The weights are rounded from a logistic regression on pictures made of validation images.
                 score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
-                contrast = median - paper[top:bottom, left:right][mask].mean()  # of most of the picture to this paper
-                score -= 2 * max(0, contrast if is_dark else -contrast)
+                score -= abs(paper[top:bottom, left:right][mask].mean() - median)
                 key = (is_dark, *(box // 5), round(2 * np.log(mask.sum())))  # the same for similar ones
                 if key not in candidates or candidates[key][0] < score:
                     candidates[key] = score, box, (ink / min(1, 2 * threshold), labels, selected)
