@@ -1,10 +1,10 @@
 """Try settings of the recipe, over many seeds. No test image has a say: none is even scored.
 
-    python benchmarks/recipe.py [--data-dir data]            # all of results/recipe.md; most of an hour on two cores
+    python benchmarks/recipe.py [--data-dir data]            # all of results/recipe.md; about two hours on two cores
     python benchmarks/recipe.py --run weight_decay=0.3 batch_size=64 --seeds 0 1    # one row, or any other recipe
 
 The last 10,000 training images are held out: a run trains on the other 50,000 and is scored on those, at its end and at
-the epoch that train.py would choose. Every run is train.py's own code in a process of one thread. Without --run,
+the epoch of best.pt. Every run is train.py's own code in a process of one thread. Without --run,
 runs are added to results/recipe.csv as they end, and what is there is not run again: delete it after a change of the
 training code.
 """
@@ -27,37 +27,45 @@ from torch.utils.data import TensorDataset  # noqa: E402
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.pool import run_all  # noqa: E402
-from benchmarks.settings import ABLATION, CHANGES  # noqa: E402
+from benchmarks.settings import ABLATION, CHANGES, PROMISING  # noqa: E402
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from training.config import TrainConfig, setting  # noqa: E402
-from training.metrics import best_epoch, summarize  # noqa: E402
+from training.metrics import summarize  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
 HELD_OUT = 10_000  # training images
-SEEDS = [20, 21, 22]  # none of those by which the default was chosen
-SCORES = ["last_accuracy", "last_loss", "best_accuracy", "best_loss", "train_loss"]
-SCORE_HEADINGS = ["Accuracy", "Loss", "Accuracy of best.pt", "Loss of best.pt"]
-HEADINGS = ["Setting", "Runs", *SCORE_HEADINGS, "Accuracy less default's, points", "Loss less default's", "`--run`"]
+SEEDS = range(20, 23)  # none of those by which the default was chosen
+MORE_SEEDS = range(40, 60)
+SCORES = ["last_accuracy", "last_loss", "by_loss_accuracy", "by_loss_loss", "by_accuracy_accuracy", "by_accuracy_loss"]
+SCORE_HEADINGS = ["Runs", "Accuracy", "Loss"]  # of the last epoch
+HEADINGS = ["Setting", *SCORE_HEADINGS, "Accuracy less default's, points", "Loss less default's", "`--run`"]
 INTRODUCTION = """\
 # What was tried
 
 Every run trained ten epochs on the first 50,000 training images; the last 10,000 scored it at its end. The test images
-took no part. For best.pt, one half of the 10,000 chose the epoch and the other half scored it, and the reverse. Mean ±
-standard deviation over runs of different seeds; losses in nats per image; differences are means over pairs of runs with
-the same seed. All runs are in `recipe.csv`; `python benchmarks/recipe.py` makes what is missing there and writes this
-file. A row is made again by `python benchmarks/recipe.py --run` with what its last column says (`--seeds 20 21 22` is
-the default). Three more were tried, which need a change of the program: cosine decay of the learning rate, He
-initialisation and bicubic interpolation. None was better than the default; their rows are in this file's history."""
+took no part. Mean ± standard deviation over runs of different seeds; losses in nats per image; differences are means
+over pairs of runs with the same seed, with their standard errors. All runs are in `recipe.csv`; `python
+benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by `python
+benchmarks/recipe.py --run` with what its last column says (`--seeds 20 21 22` is the default). Three more were tried,
+which need a change of the program: cosine decay of the learning rate, He initialisation and bicubic interpolation. None
+was better than the default; their rows are in this file's history."""
 NOISE = """\
-Differences have a standard error of {accuracy:.3f} points and {loss:.4f}, pooled over all settings: what lies within
-twice that is noise, and so is one in twenty beyond it. The default was chosen by these held-out images (with other
-seeds), so the rest looks a little worse than it is.
+Pooled over this table, the standard errors are {accuracy:.3f} points and {loss:.4f}: what lies within twice that is
+noise, and so is one in twenty beyond it."""
+CHOICE = """\
+## Which epoch best.pt should be
 
-Over all {count} runs, best.pt scores {best_accuracy:+.3f} points and {best_loss:+.4f} against the last epoch: the
-accuracy on 5,000 images is a noisy judge of epochs that are nearly equal."""
-TABLES = {"One step at a time, from the textbook recipe to the default": ABLATION, "One change of the default": CHANGES}
+One half of the 10,000 images chose the epoch and the other half scored it, and the reverse. These are means over the
+{count} runs of the last table, with their standard errors, against the last epoch of the same run:
+
+{table}"""
+TABLES = {  # title -> settings, seeds
+    "One step at a time, from the textbook recipe to the default": (ABLATION, SEEDS),
+    "One change of the default": (CHANGES, SEEDS),
+    "The promising ones with twenty other seeds": (PROMISING, MORE_SEEDS),
+}
 
 
 @cache
@@ -71,8 +79,8 @@ def load(data_dir: str) -> Data:
 def run(config: TrainConfig, data_dir: str) -> dict:
     """Train once; return the recipe and the scores.
 
-    Those of the last epoch are of all held-out images. Those of the best epoch are means over both halves, of the epoch
-    that train.py would choose by the other half.
+    Those of the last epoch are of all held-out images. The others are means over both halves, each scoring the epoch
+    that the other half chooses: that of the lowest loss, or that of the highest accuracy (ties: the lower loss).
     """
     data = load(data_dir)
     training = train.build_training(config, torch.device("cpu"))
@@ -82,14 +90,10 @@ def run(config: TrainConfig, data_dir: str) -> dict:
                 test_accuracy=e.validation_accuracy, test_loss=e.validation_loss)
         for e in history
     ]  # fmt: skip
-    last, best = history[-1], [best_epoch(history), best_epoch(swapped)]
-    scores = [
-        mean([last.validation_accuracy, last.test_accuracy]),
-        mean([last.validation_loss, last.test_loss]),
-        mean(epoch.test_accuracy for epoch in best),
-        mean(epoch.test_loss for epoch in best),
-        last.train_loss,
-    ]
+    by_loss = [min(h, key=lambda e: e.validation_loss) for h in (history, swapped)]
+    by_accuracy = [max(h, key=lambda e: (e.validation_accuracy, -e.validation_loss)) for h in (history, swapped)]
+    pairs = [[history[-1], swapped[-1]], by_loss, by_accuracy]
+    scores = [mean(getattr(e, field) for e in pair) for pair in pairs for field in ("test_accuracy", "test_loss")]
     return {**asdict(config), **dict(zip(SCORES, scores, strict=True))}
 
 
@@ -107,7 +111,7 @@ def read_runs() -> dict[tuple[str, ...], dict[str, float]]:
         return {}
     with RUNS.open(newline="") as file:
         return {
-            tuple(list(row.values())[: -len(SCORES)]): {score: float(row[score]) for score in SCORES}
+            tuple(list(row.values())[: -len(SCORES)]): {score: float(row[score] or "nan") for score in SCORES}
             for row in csv.DictReader(file)
         }
 
@@ -118,7 +122,7 @@ def run_missing(data_dir: str) -> None:
     if RUNS.exists() and RUNS.read_text(encoding="utf-8").splitlines()[0] != ",".join(columns):
         sys.exit(f"{RUNS} is of another version: delete it")
     done = read_runs()
-    configs = [with_seed(config, seed) for rows in TABLES.values() for config in rows.values() for seed in SEEDS]
+    configs = [with_seed(config, seed) for rows, seeds in TABLES.values() for seed in seeds for config in rows.values()]
     missing = [config for config in dict.fromkeys(configs) if key(config) not in done]
     with RUNS.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -136,18 +140,23 @@ def arguments(config: TrainConfig) -> str:
 
 
 def summarize_scores(records: list[dict[str, float]]) -> list[str]:
-    """Return the number of runs, and mean and standard deviation of the held-out scores, as cells."""
-    scores = SCORES[: len(SCORE_HEADINGS)]
-    return [str(len(records)), *(summarize(score, [record[score] for record in records]) for score in scores)]
+    """Return the number of runs, and mean and standard deviation of accuracy and loss at their end, as cells."""
+    return [str(len(records)), *(summarize(score, [record[score] for record in records]) for score in SCORES[:2])]
+
+
+def mean_and_error(values: np.ndarray, decimals: int) -> str:
+    """Format the mean of values and its standard error."""
+    value = round(values.mean(), decimals) + 0.0  # never -0
+    return f"{value:+.{decimals}f} ± {values.std(ddof=1) / np.sqrt(len(values)):.{decimals}f}"
 
 
 def report(runs: dict) -> str:
     """Return recipe.md."""
-    parts, differences = [INTRODUCTION], []  # of each setting: (runs, 2)
-    for title, configs in TABLES.items():
-        rows = []
+    parts = [INTRODUCTION]
+    for title, (configs, seeds) in TABLES.items():
+        rows, differences = [], []  # differences: of each setting, (runs, 2)
         for name, config in configs.items():
-            ours, defaults = ([runs[key(with_seed(c, seed))] for seed in SEEDS] for c in (config, TrainConfig()))
+            ours, defaults = ([runs[key(with_seed(c, seed))] for seed in seeds] for c in (config, TrainConfig()))
             row = [name, *summarize_scores(ours)]
             if config == TrainConfig():
                 rows.append([*row, "", "", ""])
@@ -155,16 +164,18 @@ def report(runs: dict) -> str:
             pairs = zip(ours, defaults, strict=True)
             differences.append([[100 * (a["last_accuracy"] - b["last_accuracy"]), a["last_loss"] - b["last_loss"]]
                                 for a, b in pairs])  # fmt: skip
-            accuracy, loss = np.mean(differences[-1], axis=0)
-            rows.append([*row, f"{accuracy:+.3f}", f"{loss:+.4f}", f"`{arguments(config)}`"])
-        parts += [f"## {title}", table(HEADINGS, rows)]
-    errors = np.sqrt(np.var(differences, axis=1, ddof=1).mean(axis=0) / len(SEEDS))
-    scores = np.array([[run[score] for score in SCORES] for run in runs.values()])
-    best = (scores[:, 2:4] - scores[:, :2]).mean(axis=0)
-    parts.append(NOISE.format(
-        accuracy=errors[0], loss=errors[1], count=len(scores), best_accuracy=100 * best[0], best_loss=best[1]
-    ))  # fmt: skip
-    return "\n\n".join(parts) + "\n"
+            accuracy, loss = np.transpose(differences[-1])
+            rows.append([*row, mean_and_error(accuracy, 3), mean_and_error(loss, 4), f"`{arguments(config)}`"])
+        errors = np.sqrt(np.var(differences, axis=1, ddof=1).mean(axis=0) / len(seeds))
+        parts += [f"## {title}", table(HEADINGS, rows), NOISE.format(accuracy=errors[0], loss=errors[1])]
+    records = [runs[key(with_seed(config, seed))] for config in PROMISING.values() for seed in MORE_SEEDS]
+    scores = np.array([[record[score] for score in SCORES] for record in records])  # (runs, 6)
+    choices = {"lowest validation loss": scores[:, 2:4], "highest validation accuracy": scores[:, 4:]}
+    rows = []
+    for name, (accuracy, loss) in ((name, (values - scores[:, :2]).T) for name, values in choices.items()):
+        rows.append([name, mean_and_error(100 * accuracy, 3), mean_and_error(loss, 5)])
+    text = table(["Epoch of the", "Accuracy, points", "Loss"], rows)
+    return "\n\n".join([*parts, CHOICE.format(count=len(records), table=text)]) + "\n"
 
 
 @command
@@ -184,8 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.run is not None:
         config = TrainConfig(**dict(args.run))
         records = list(run_all(run, [(with_seed(config, seed), data_dir) for seed in args.seeds]))
-        heading = ["Setting", "Runs", *SCORE_HEADINGS]
-        print(table(heading, [[arguments(config) or "default", *summarize_scores(records)]]))
+        print(table(["Setting", *SCORE_HEADINGS], [[arguments(config) or "default", *summarize_scores(records)]]))
         return
     run_missing(data_dir)
     write_atomically(RUNS.with_suffix(".md"), text := report(read_runs()))

@@ -7,7 +7,7 @@ import torch
 
 import train
 from benchmarks import original, recipe, textbook
-from benchmarks.settings import ABLATION, CHANGES
+from benchmarks.settings import ABLATION, CHANGES, PROMISING
 from training.config import TEXTBOOK, TrainConfig, setting
 from training.metrics import EpochMetrics
 
@@ -20,7 +20,7 @@ def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_
 
 
 def test_each_row_is_run_again_by_the_arguments_that_it_names():
-    for config in [*ABLATION.values(), *CHANGES.values()]:
+    for config in [*ABLATION.values(), *CHANGES.values(), *PROMISING.values()]:
         assert TrainConfig(**dict(map(setting, recipe.arguments(config).split()))) == config
 
 
@@ -41,8 +41,10 @@ def test_each_half_of_the_held_out_images_scores_the_epoch_that_the_other_half_c
     monkeypatch.setattr(train, "run_epoch", epoch_of_known_scores)
     record = recipe.run(TrainConfig(), "")
     assert record["last_accuracy"] == pytest.approx(0.94)
-    assert record["best_accuracy"] == pytest.approx((0.97 + 0.96) / 2)  # of epoch 3, then of epoch 7
-    assert record["best_loss"] == pytest.approx((1 / 3 + 1 / 7) / 2)
+    assert record["by_accuracy_accuracy"] == pytest.approx((0.97 + 0.96) / 2)  # of epoch 3, then of epoch 7
+    assert record["by_accuracy_loss"] == pytest.approx((1 / 3 + 1 / 7) / 2)
+    assert record["by_loss_accuracy"] == pytest.approx(0.94)  # of epoch 10, whose loss is the lowest in both
+    assert record["by_loss_loss"] == pytest.approx(1 / 10)
 
 
 def test_comparison_counts_the_cells_that_round_to_the_original():

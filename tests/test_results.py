@@ -69,5 +69,8 @@ def test_closest_settings_to_the_original_are_those_of_the_committed_runs():
 def test_table_of_what_was_tried_is_that_of_the_committed_runs():
     text = recipe.report(recipe.read_runs())
     assert text == read("recipe.md")
-    ablation = text.split("\n## ")[1].split("\n\n", 1)[1].strip()
-    assert ablation in read("recipe.md", "docs")
+    ablation, _, promising, choice = (part.split("\n\n", 1)[1].strip() for part in text.split("\n## ")[1:])
+    shown = read("recipe.md", "docs")
+    assert ablation.split("\n\n")[0] in shown
+    assert promising in shown
+    assert choice in shown
