@@ -92,8 +92,8 @@ def main(argv: list[str] | None = None) -> None:
         probabilities = evaluation.logits.softmax(dim=1).numpy()
         draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
         draw_mistakes(args.pictures / "mistakes.png", images.numpy(), labels.numpy(), probabilities, title)
-        of_each_digit = [labels.eq(digit).nonzero()[0] for digit in labels.unique()]
-        draw_filters(args.pictures / "filters.png", model, images[torch.cat(of_each_digit)], title)
+        first_of_each_digit = [labels.tolist().index(digit) for digit in labels.unique()]
+        draw_filters(args.pictures / "filters.png", model, images[first_of_each_digit], title)
 
 
 if __name__ == "__main__":

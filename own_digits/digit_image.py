@@ -111,7 +111,7 @@ def normalize(ink: np.ndarray) -> np.ndarray | None:
 
 
 def scale_to_box(ink: np.ndarray) -> np.ndarray:
-    """Return ink, (h, w) in [0, 1], cropped to the digit and scaled until the longer side is 20 oversampled pixels."""
+    """Return ink, (h, w) in [0, 1], cropped to the digit, with 20 * OVERSAMPLING pixels on the longer side."""
     box = Image.fromarray(ink > 0.5).getbbox()  # left, top, right, bottom
     lengths = box[2] - box[0], box[3] - box[1]
     size = [max(1, round(OVERSAMPLING * BOX / max(lengths) * length)) for length in lengths]

@@ -15,7 +15,8 @@ from own_digits.layers import record_activations
 def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> None:
     """Draw the kernels of both convolutions of a model, and what the first one makes of images, (N, 28, 28) uint8.
 
-    Colours are scaled to the largest weight of each map, and to the brightest map of each image.
+    Kernels are scaled to the largest weight of the map that they make, maps to the brightest one of each image. The
+    model is moved to the CPU and into evaluation mode.
     """
     with torch.inference_mode(), record_activations(model.cpu().eval()) as activations:
         model(to_float(images))

@@ -39,10 +39,10 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     candidates, previous = {}, None
     for is_dark, size in product((True, False), CLOSING_SIZES):
         ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
-        if ink.max() < max(0.05, 8 * noise) or np.array_equal(ink, previous):  # as of clean drawings
-            continue
-        previous = ink.copy()
-        ink /= 0.9 * np.percentile(ink[ink > ink.max() / 2], 98)  # 1 is now the darkness of a solid stroke
+        if ink.max() < max(0.05, 8 * noise) or np.array_equal(ink, previous):
+            continue  # no ink, or, as in clean drawings, the same as of the smaller closing
+        previous = ink
+        ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
             labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
@@ -50,11 +50,11 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / ink.size)  # of the picture
-                contact = is_border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's borders
-                # The weights are rounded from a logistic regression on pictures made of validation images.
+                contact = is_border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
+                # The weights are rounded from logistic regressions on pictures made of validation images.
                 score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
                 score -= abs(paper[top:bottom, left:right][mask].mean() - median)
-                key = (is_dark, *(box // 5), round(2 * np.log(mask.sum())))  # the same for similar ones
+                key = (is_dark, *(box // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
                     candidates[key] = score, box, (ink / min(1, 2 * threshold), labels, selected)
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
@@ -86,7 +86,7 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
 
 
 def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the heaviest components of ink, (H, W), and of those that touch the fewest borders of the picture.
+    """Return the heaviest component of ink, (H, W), and the heaviest of those that touch the fewest borders.
 
     labels, (H, W), are 1 to N for the components, 0 for the background. With each component come those close to it,
     as a digit may be in pieces. A component around another one is left out, as a frame, or the table around a sheet.

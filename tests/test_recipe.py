@@ -31,20 +31,60 @@ def test_setting_that_there_is_not_stops_with_one_line(capsys, text):
 
 
 def test_each_half_of_the_held_out_images_scores_the_epoch_that_the_other_half_chooses(data, monkeypatch):
-    halves = {3: (0.99, 0.97), 7: (0.96, 0.98), 10: (0.95, 0.93)}  # accuracies of both halves; else 0.9
+    accuracies = {3: (0.99, 0.97), 7: (0.96, 0.98), 10: (0.95, 0.93)}  # of both halves; else 0.9
+    losses = {4: (0.1, 0.3), 8: (0.4, 0.2)}  # else 0.5
 
     def epoch_of_known_scores(training, data, config, epoch):
-        chooser, scorer = halves.get(epoch, (0.9, 0.9))
-        return EpochMetrics(epoch, 0.01, 0.5, 0.8, 1 / epoch, chooser, 1 / epoch, scorer, 1.0)
+        (one, other), (one_loss, other_loss) = accuracies.get(epoch, (0.9, 0.9)), losses.get(epoch, (0.5, 0.5))
+        return EpochMetrics(epoch, 0.01, 0.5, 0.8, one_loss, one, other_loss, other, 1.0)
 
     monkeypatch.setattr(recipe, "load", lambda data_dir: data)
     monkeypatch.setattr(train, "run_epoch", epoch_of_known_scores)
     record = recipe.run(TrainConfig(), "")
     assert record["last_accuracy"] == pytest.approx(0.94)
+    assert record["last_loss"] == pytest.approx(0.5)
     assert record["by_accuracy_accuracy"] == pytest.approx((0.97 + 0.96) / 2)  # of epoch 3, then of epoch 7
-    assert record["by_accuracy_loss"] == pytest.approx((1 / 3 + 1 / 7) / 2)
-    assert record["by_loss_accuracy"] == pytest.approx(0.94)  # of epoch 10, whose loss is the lowest in both
-    assert record["by_loss_loss"] == pytest.approx(1 / 10)
+    assert record["by_accuracy_loss"] == pytest.approx(0.5)
+    assert record["by_loss_accuracy"] == pytest.approx(0.9)  # of epoch 4, then of epoch 8
+    assert record["by_loss_loss"] == pytest.approx((0.3 + 0.4) / 2)
+
+
+def test_difference_is_printed_with_its_standard_error():
+    assert recipe.mean_and_error(np.array([1.0, 2, 3]), 3) == "+2.000 ± 0.577"
+    assert recipe.mean_and_error(np.array([-1e-5, 0, -1e-5]), 3) == "+0.000 ± 0.000"
+
+
+def test_differences_are_those_of_runs_with_the_same_seed():
+    runs = {}
+    for configs, seeds in recipe.TABLES.values():
+        for config in configs.values():
+            for seed in seeds:
+                scores = dict.fromkeys(recipe.SCORES, seed / 1000)  # all seeds differ, all settings are alike
+                if config.beta2 == 0.99 and seed >= 40:
+                    scores["last_accuracy"] += 0.01
+                runs[recipe.key(recipe.with_seed(config, seed))] = scores
+    rows = [line for line in recipe.report(runs).split("\n## ")[3].splitlines() if line.startswith("| Adam")]
+    assert len(rows) == 1
+    assert "| +1.000 ± 0.000 | +0.0000 ± 0.0000 |" in rows[0]
+
+
+def test_interrupted_table_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "RUNS", tmp_path / "recipe.csv")
+    monkeypatch.setattr(recipe, "TABLES", {"one": ({"default": TrainConfig()}, [1, 2])})
+    done = []
+
+    def run_the_first(function, tasks):
+        for config, _ in tasks[:1]:
+            done.append(config.seed)
+            yield {**asdict(config), **dict.fromkeys(recipe.SCORES, 0.5)}
+
+    monkeypatch.setattr(recipe, "run_all", lambda function, tasks: iter([]))
+    recipe.run_missing("")  # stopped before the first run had ended
+    monkeypatch.setattr(recipe, "run_all", run_the_first)
+    for _ in range(3):
+        recipe.run_missing("")
+    assert done == [1, 2]
+    assert len(recipe.read_runs()) == 2
 
 
 def test_comparison_counts_the_cells_that_round_to_the_original():
