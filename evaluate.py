@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         probabilities = evaluation.logits.softmax(dim=1).numpy()
         draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
         draw_mistakes(args.pictures / "mistakes.png", images.numpy(), labels.numpy(), probabilities, title)
-        first_of_each_digit = [labels.tolist().index(digit) for digit in labels.unique()]
+        first_of_each_digit = np.unique(labels, return_index=True)[1]
         draw_filters(args.pictures / "filters.png", model, images[first_of_each_digit], title)
 
 

@@ -168,9 +168,9 @@ def report(runs: dict) -> str:
                                 for a, b in pairs])  # fmt: skip
             accuracy, loss = np.transpose(differences[-1])
             rows.append([*row, mean_and_error(accuracy, 3), mean_and_error(loss, 4), f"`{arguments(config)}`"])
-        errors = np.sqrt(np.var(differences, axis=1, ddof=1).mean(axis=0) / len(seeds))
         parts += [f"## {title}", table(HEADINGS, rows)]
         if seeds == SEEDS:
+            errors = np.sqrt(np.var(differences, axis=1, ddof=1).mean(axis=0) / len(seeds))
             parts.append(NOISE.format(accuracy=errors[0], loss=errors[1]))
     records = [runs[key(with_seed(config, seed))] for config in PROMISING.values() for seed in MORE_SEEDS]
     scores = np.array([[record[score] for score in SCORES] for record in records])  # (runs, 6)
