@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from benchmarks import scaling, speed, textbook
+from benchmarks import gpu, scaling, speed, textbook
 from model import DigitCNN
 
 
@@ -44,3 +44,11 @@ def test_steps_of_one_process_are_timed(data, monkeypatch, capsys):
 @pytest.mark.exhaustive
 def test_profile_of_a_training_step_lists_the_convolutions():
     assert "convolution" in speed.profile_epoch()
+
+
+@pytest.mark.exhaustive
+def test_large_batches_are_compared_at_each_learning_rate(data, monkeypatch):
+    monkeypatch.setattr(gpu, "LARGE_BATCHES", {400: (0.01, 0.02)})
+    rows = [line.split(" | ") for line in gpu.compare_batches(data).splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["| 400", "0.01"], ["| 400", "0.02"]]
+    assert rows[0][3:] != rows[1][3:]

@@ -84,7 +84,10 @@ def test_every_page_of_docs_is_linked_from_the_front_page():
     assert [path.name for path in REPOSITORY.glob("docs/*.md") if f"(docs/{path.name})" not in README] == []
 
 
-@pytest.mark.parametrize(("name", "at"), [("speed.md", "docs/speed.md"), ("scaling.md", "docs/several-processes.md")])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("speed.md", "docs/speed.md"), ("gpu.md", "docs/speed.md"), ("scaling.md", "docs/several-processes.md")],
+)
 def test_tables_of_speed_are_those_of_the_benchmarks(name, at):
     assert (REPOSITORY / "results" / name).read_text(encoding="utf-8") in page(at)
 

@@ -60,7 +60,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--schedule", choices=["one-cycle", "constant"], help=f"(default: {default.schedule})")
     add("--ema-decay", type=float, help=f"of the averaged weights; 0: no average (default: {default.ema_decay})")
     add("--augment", action=BooleanOptionalAction, help="distort the training images at random (default: on)")
-    add("--amp", action=BooleanOptionalAction, help="bfloat16, for GPUs and CPUs with AVX512-BF16 (default: off)")
+    add("--amp", action=BooleanOptionalAction, help="bfloat16, faster on CPUs with AVX512-BF16 (default: off)")
     add("--seed", type=int, help=f"of weights, order, augmentation (default: {default.seed})")
     add("--validation-size", type=int, help=f"training images held out (default: {default.validation_size})")
     add = parser.add_argument

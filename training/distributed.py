@@ -14,7 +14,10 @@ from common.command_line import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; for "auto" the accelerator if it works, else the CPU. Raises UserError."""
+    """Return the device of that name; for "auto" the accelerator if it works, else the CPU. Raises UserError.
+
+    Of several processes each has its own, and "auto" never means the CPU for some and not for others.
+    """
     try:
         accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         device = torch.device(accelerator if name == "auto" else name)
@@ -25,8 +28,8 @@ def choose_device(name: str = "auto") -> torch.device:
         return device
     except Exception as error:  # each backend has its own kind
         reason = str(error).splitlines()[0].split(". ")[0][:100]
-        if name != "auto":
-            raise UserError(f"--device {name} can't be used here ({reason}): try --device auto or cpu") from error
+        if name != "auto" or "LOCAL_RANK" in os.environ:
+            raise UserError(f"--device {name} can't be used here ({reason}): try --device cpu") from error
         print(f"warning: the accelerator can't be used here ({reason}); the CPU is used", file=sys.stderr)
         return torch.device("cpu")
 

@@ -14,6 +14,7 @@ from running import in_namespaces, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 import train
+from common.command_line import UserError
 from training.checkpoint import load_checkpoint
 from training.distributed import choose_device, process_group
 from training.metrics import read_metrics
@@ -285,6 +286,14 @@ def test_auto_falls_back_to_the_cpu_where_the_accelerator_does_not_work_and_says
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
     assert choose_device("auto") == torch.device("cpu")
     assert "warning: the accelerator can't be used here" in capsys.readouterr().err
+
+
+def test_auto_of_several_processes_never_means_another_device_for_some(monkeypatch):
+    device = torch.device("mps:7")  # there is none on any machine
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="--device auto can't be used here .*: try --device cpu"):
+        choose_device("auto")
 
 
 def test_variables_of_a_cluster_without_torchrun_start_no_group(monkeypatch):
