@@ -16,6 +16,7 @@ from scipy import ndimage
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
 CLOSING_SIZES = [1 / 8, 1 / 3, 1]  # of the picture's longer side; strokes must be narrower
 SEGMENTATIONS = [(1, 0.2), (1, 0.4), (1, 0.7), (3, 0.5), (3, 0.7)]  # (opening in pixels, for ruled lines; threshold)
+LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges
 
@@ -43,22 +44,28 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
             continue  # no ink, or, as in clean drawings, the same as of the smaller closing
         previous = ink
         ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
+        # Elsewhere there is nothing: a clean drawing takes less time.
+        x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox()
+        x0, y0 = max(0, x0 - MARGIN), max(0, y0 - MARGIN)
+        window = np.s_[y0 : y1 + MARGIN, x0 : x1 + MARGIN]
+        ink, paper, border = ink[window], paper[window], is_border[window]
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
             labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
             for selected, box in find_groups(ink, labels) if number else []:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
-                share = min(0.3, mask.size / ink.size)  # of the picture
-                contact = is_border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
+                share = min(0.3, mask.size / channel.size)  # of the picture
+                contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
                 # The weights are rounded from logistic regressions on pictures made of validation images.
                 score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
                 score -= abs(paper[top:bottom, left:right][mask].mean() - median)
-                key = (is_dark, *(box // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
+                place = box + [y0, x0, y0, x0]  # in the whole picture
+                key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
-                    candidates[key] = score, box, (ink / min(1, 2 * threshold), labels, selected)
+                    candidates[key] = score, place, (box, ink / min(1, 2 * threshold), labels, selected)
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
-    return [Candidate(cut_out(box, *parts), box / scale, score) for score, box, parts in best]
+    return [Candidate(cut_out(*parts), place / scale, score) for score, place, parts in best]
 
 
 def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:

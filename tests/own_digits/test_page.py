@@ -267,6 +267,33 @@ def test_image_that_the_network_sees_is_shown(page):
     assert image[12:16, 13:15].max() == 0  # the middle of the 0
 
 
+def uploaded(page) -> np.ndarray:
+    """Return where the picture that the server got has ink, (128, 128) bool."""
+    page.wait_for_function("() => !isAsking")
+    alpha = "[...upload.getContext('2d').getImageData(0, 0, 128, 128).data].filter((_, i) => i % 4 === 3)"
+    return np.array(page.evaluate(alpha)).reshape(128, 128) > 127
+
+
+@pytest.mark.parametrize("height", [0.2, 0.5])
+def test_small_digit_is_sent_as_large_as_a_big_one(page, height):
+    draw_with_mouse(page, 4, height=height)
+    expect_answer(page, 4)
+    rows, columns = np.nonzero(uploaded(page))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(128 / 1.5, abs=2)  # pixels, of the pen's soft edge
+
+
+def test_stroke_out_of_the_drawing_area_is_sent_as_far_as_it_is_seen(page):
+    box = page.locator("#drawing").bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] - 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.up()
+    ink = uploaded(page)
+    assert ink[:, 0].any() and not ink[:, -1].any()
+    x, y, side = page.evaluate("squareAround()")
+    assert x == 0 and y > 0 and side < 392
+
+
 def test_dot_is_no_digit_which_is_said_when_the_stroke_has_ended(page):
     box = page.locator("#drawing").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 100)
