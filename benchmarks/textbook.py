@@ -39,7 +39,7 @@ class OnDevice:
     def __init__(self, dataset, indices, device, batch_size, shuffle=False):
         images, labels = dataset.data[indices], dataset.targets[indices]
         self.images = ((images / 255 - 0.1307) / 0.3081).unsqueeze(1).to(device)
-        self.labels, self.dataset = labels.to(device), labels
+        self.labels = labels.to(device)
         self.batch_size, self.shuffle = batch_size, shuffle
 
     def __iter__(self):
@@ -61,12 +61,13 @@ def train(model, loader, optimizer, device):
 
 def test(model, loader, device):
     model.eval()
-    correct = 0
+    correct = count = 0
     with torch.no_grad():
         for images, labels in loader:
             images, labels = images.to(device), labels.to(device)
             correct += (model(images).argmax(dim=1) == labels).sum().item()
-    return correct / len(loader.dataset)
+            count += len(labels)
+    return correct / count
 
 
 def main():
@@ -81,6 +82,8 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--on-device", action="store_true", help="keep the images on the device")
     args = parser.parse_args()
+    if args.on_device and (args.affine or args.workers):
+        parser.error("--on-device goes with neither --affine nor --workers")
 
     torch.manual_seed(args.seed)
     normalize = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]

@@ -16,7 +16,7 @@ from common.command_line import UserError
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; for "auto" the accelerator if it works, else the CPU. Raises UserError.
 
-    Of several processes each has its own, and "auto" never means the CPU for some and not for others.
+    Each of several processes on a machine has an accelerator of its own.
     """
     try:
         accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
@@ -29,7 +29,8 @@ def choose_device(name: str = "auto") -> torch.device:
     except Exception as error:  # each backend has its own kind
         reason = str(error).splitlines()[0].split(". ")[0][:100]
         if name != "auto" or "LOCAL_RANK" in os.environ:
-            raise UserError(f"--device {name} can't be used here ({reason}): try --device cpu") from error
+            advice = "auto or cpu" if name != "auto" else "cpu, or as many processes as there are accelerators"
+            raise UserError(f"--device {name} can't be used here ({reason}): try --device {advice}") from error
         print(f"warning: the accelerator can't be used here ({reason}); the CPU is used", file=sys.stderr)
         return torch.device("cpu")
 

@@ -193,6 +193,25 @@ def test_stroke_that_is_undone_while_it_is_drawn_is_gone(page):
 
 
 @pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_second_finger_does_not_end_the_stroke_of_the_first(page):
+    session = page.context.new_cdp_session(page)
+    box = page.locator("#drawing").bounding_box()
+
+    def touch(kind, *fingers):
+        points = [{"id": number, "x": box["x"] + x, "y": box["y"] + y} for number, x, y in fingers]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0, 50, 50))
+    touch("touchMove", (0, 60, 60))
+    touch("touchStart", (0, 60, 60), (1, 150, 150))
+    touch("touchEnd", (1, 150, 150))
+    touch("touchMove", (0, 80, 80))
+    touch("touchEnd")
+    page.wait_for_function("() => pointerId === null")
+    assert page.evaluate("strokes.map((stroke) => stroke.points.length)") == [3]
+
+
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_digit_drawn_with_a_finger_is_read_and_scrolls_nothing(page):
     session = page.context.new_cdp_session(page)
 
@@ -279,7 +298,7 @@ def test_small_digit_is_sent_as_large_as_a_big_one(page, height):
     draw_with_mouse(page, 4, height=height)
     expect_answer(page, 4)
     rows, columns = np.nonzero(uploaded(page))
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(128 / 1.5, abs=2)  # pixels, of the pen's soft edge
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(128 / 1.5, abs=2)  # pixels, for the pen's soft edge
 
 
 def test_stroke_out_of_the_drawing_area_is_sent_as_far_as_it_is_seen(page):

@@ -288,11 +288,13 @@ def test_auto_falls_back_to_the_cpu_where_the_accelerator_does_not_work_and_says
     assert "warning: the accelerator can't be used here" in capsys.readouterr().err
 
 
-def test_auto_of_several_processes_never_means_another_device_for_some(monkeypatch):
+def test_auto_under_torchrun_is_an_error_where_the_accelerator_does_not_work(monkeypatch):
     device = torch.device("mps:7")  # there is none on any machine
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match="--device auto can't be used here .*: try --device cpu"):
+    with pytest.raises(
+        UserError, match="--device auto can't be used here .*: try --device cpu, or as many processes as"
+    ):
         choose_device("auto")
 
 
