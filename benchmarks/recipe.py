@@ -59,7 +59,7 @@ CHOICE = """\
 ## Which epoch best.pt should be
 
 One half of the 10,000 images chose the epoch and the other half scored it, and the reverse. These are means over the
-{count} runs of the last table without label smoothing, with their standard errors, against the last epoch of the same run:
+{count} runs of the last table without label smoothing, with standard errors, against the last epoch of the same run:
 
 {table}"""
 TABLES = {  # title -> settings, seeds
