@@ -106,7 +106,6 @@ def compare_batches(data: Data) -> str:
             scores = [[getattr(r, f"{split}_accuracy") for r in runs] for split in ("validation", "test")]
             seconds = statistics.median(r.seconds for r in runs)
             rows.append([str(batch_size), f"{rate:g}", f"{seconds:.2f}", *(summarize("accuracy", s) for s in scores)])
-            print(rows[-1], flush=True)
     text = table(["Batch size", "learning rate", "ten epochs, s", "validation accuracy", "test accuracy"], rows)
     return (
         f"{text}\n\nThree runs each: median, and means ± standard deviations, of the last epoch on the validation "
@@ -154,18 +153,14 @@ def main() -> None:
     torch.backends.cudnn.deterministic = True  # as in train.py
     data = load_data("mnist", args.data_dir, device=device)
     name = torch.cuda.get_device_name()
-    parts = [f"{name}; {speed.describe_machine()}; {speed.describe_versions()}; batch size 128 unless stated otherwise"]
+    heading = f"{name}; {speed.describe_machine()}; {speed.describe_versions()}; batch size 128 unless stated otherwise"
     run(TrainConfig(epochs=1), data)  # loads CUDA's libraries
-    for measure in (
+    measures = [
         lambda: profile_steps(device),
         lambda: compare_runs(data, data_dir),
         lambda: compare_batches(data),
-    ):
-        print(parts[-1] + "\n", flush=True)
-        parts.append(measure())
-    print(parts[-1])
-    if args.output:
-        args.output.write_text("\n\n".join(parts) + "\n")
+    ]
+    speed.report(heading, measures, args.output)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -238,6 +239,17 @@ def profile_epoch() -> str:
     return table(["Operator", "share of a training step"], rows)
 
 
+def report(heading: str, measures: list[Callable[[], str]], output: Path | None) -> None:
+    """Print the heading, and each text as it is measured; write all of them to the file output, too."""
+    parts = [heading]
+    for measure in measures:
+        print(parts[-1] + "\n", flush=True)
+        parts.append(measure())
+    print(parts[-1])
+    if output:
+        output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
@@ -247,19 +259,15 @@ def main() -> None:
     parser.add_argument("--textbook-seeds", type=int, default=3, help="runs of the textbook loop to 99%% (default: 3)")
     args = parser.parse_args()
     data_dir = str(args.data_dir.resolve())
-    parts = [f"{describe_machine()}, {torch.get_num_threads()} threads; {describe_versions()}; "
-             f"batch size 128, {IMAGES:,} training images"]  # fmt: skip
-    for measure in (
+    heading = (f"{describe_machine()}, {torch.get_num_threads()} threads; {describe_versions()}; "
+               f"batch size 128, {IMAGES:,} training images")  # fmt: skip
+    measures = [
         lambda: compare_epochs(data_dir, args.repeats),
         lambda: compare_time_to_99(data_dir, args.seeds, args.textbook_seeds),
         lambda: measure_scaling(data_dir),
         profile_epoch,
-    ):
-        print(parts[-1] + "\n", flush=True)
-        parts.append(measure())
-    print(parts[-1])
-    if args.output:
-        args.output.write_text("\n\n".join(parts) + "\n")
+    ]
+    report(heading, measures, args.output)
 
 
 if __name__ == "__main__":

@@ -54,3 +54,25 @@ def test_large_batches_are_compared_at_each_learning_rate(monkeypatch):
     rows = [line.split(" | ") for line in gpu.compare_batches(None).splitlines()[2:6]]
     assert [row[:2] for row in rows] == [["| 1024", "0.01"], ["| 1024", "0.02"], ["| 4096", "0.02"], ["| 4096", "0.04"]]
     assert rows[3][2:] == ["3.00", "4.00% ± 0.00%", "50.00% ± 0.00% |"]  # the median of 2, 3 and 4 seconds
+
+
+def test_runs_on_a_gpu_are_compared_with_the_default_one(monkeypatch):
+    def run(config, data, change):
+        faster = 2 if change is gpu.graphed else 1
+        return gpu.Run(seconds=(10 + config.seed) / faster, validation_accuracy=0.5, test_accuracy=0.99)
+
+    monkeypatch.setattr(gpu, "run", run)
+    epoch = speed.Run([8.0], [9.0], [0.5], [0.5], 12.0, 1.0)
+    monkeypatch.setattr(speed, "run_loop", lambda script, flags, data_dir: epoch)
+    text = gpu.compare_runs(None, "")
+    default, amp, graphs, compiled = [line.split(" | ")[1:] for line in text.splitlines()[2:6]]
+    assert default == ["3", "10.0", "11.5", "1.0 x", "99.00% |"]
+    assert graphs == ["2", "5.0", "5.5", "2.1 x", "99.00% |"]
+    assert amp == compiled == ["2", "10.0", "11.0", "1.0 x", "99.00% |"]
+    assert "took 9.0 s" in text
+
+
+def test_report_prints_and_writes_what_is_measured(tmp_path, capsys):
+    speed.report("a machine", [lambda: "one", lambda: "two"], tmp_path / "speed.md")
+    assert capsys.readouterr().out == "a machine\n\none\n\ntwo\n"
+    assert (tmp_path / "speed.md").read_text() == "a machine\n\none\n\ntwo\n"

@@ -37,13 +37,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            lowest, limit = int(name in COUNTS), 1 if name in FRACTIONS else 1e18
+            lowest, limit = int(name in COUNTS), LIMITS.get(name, 1e18)
             if not isinstance(value, str) and not lowest <= value < limit:  # true of NaN, too
                 raise UserError(f"{name} must be at least {lowest} and less than {limit:g}, not {value}")
 
 
 COUNTS = ("epochs", "batch_size", "ema_ramp", "control_points", "validation_size")
 FRACTIONS = ("warm_up", "beta1", "beta2", "ema_decay", "label_smoothing", "scale_change")
+LIMITS = {**dict.fromkeys(FRACTIONS, 1), "control_points": 29}  # pixels: no finer than the image
 
 TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 

@@ -103,3 +103,9 @@ def test_setting_that_a_file_lacks_takes_its_default_and_an_unknown_one_is_an_er
         config_from(None, Path("run.json"))
     with pytest.raises(UserError, match="epochs must be at least 1"):
         config_from({"epochs": 0}, Path("run.json"))
+
+
+def test_control_points_are_no_finer_than_the_pixels():
+    assert TrainConfig(control_points=28).control_points == 28
+    with pytest.raises(UserError, match="control_points must be at least 1 and less than 29, not 2000"):
+        TrainConfig(control_points=2000)
