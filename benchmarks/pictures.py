@@ -199,6 +199,11 @@ def on_grey_sheet(ink: np.ndarray, random: Generator) -> np.ndarray:
     return np.pad(sheet, [(side // 2, side - side // 2) for side in missing], constant_values=1)
 
 
+def columns(rows: np.ndarray) -> np.ndarray:
+    """Return the numbers of the columns in which one of these rows of pixels, (R, W) uint8, has ink."""
+    return np.flatnonzero((rows > 127).any(axis=0))
+
+
 def reshape(image: np.ndarray, random: Generator, kind: str) -> np.ndarray:
     """Return an image, (112, 112) uint8: a 1 with an upstroke, a 9 with a hook or small head, or a 6 with a wide hat.
 
@@ -210,21 +215,21 @@ def reshape(image: np.ndarray, random: Generator, kind: str) -> np.ndarray:
     pixels = np.asarray(large)
     y, x = np.mgrid[:112, :112].astype(float)
     if kind == "1 with an upstroke":
-        start = np.mean(np.nonzero(pixels[top + 4] > 127)), top + 4
+        start = columns(pixels[top : top + 5]).mean(), top + 4
         angle, length = np.radians(random.uniform(25, 65)), height * random.uniform(0.25, 0.45)
         draw.line([start, (start[0] - length * np.sin(angle), start[1] + length * np.cos(angle))], 255, 8)
     elif kind == "9 with a hook":
-        end = np.mean(np.nonzero(pixels[bottom - 5] > 127))
+        end = columns(pixels[bottom - 5 : bottom]).mean()
         across, down = width * random.uniform(0.5, 0.8), height * random.uniform(0.15, 0.3)
         draw.arc((end - across, bottom - down, end + 4, bottom + 4), 0, 180, 255, 8)
     elif kind == "9 with a small head":
         neck, part = top + height / 2, random.uniform(0.5, 0.7)
         y = np.where(y < neck, neck - (neck - y) / part, neck + (y - neck) / (1.6 - part))
-        stem = np.mean(np.nonzero(pixels[round(neck)] > 127)[0][-1:])
+        stem = columns(pixels[round(neck) - 2 : round(neck) + 3])[-1]
         x = stem + (x - stem) / part
     else:  # 6 with a wide hat
         bend = top + 0.4 * height
-        left_most = np.nonzero(pixels[round(bend)] > 127)[0][0]
+        left_most = columns(pixels[round(bend) - 2 : round(bend) + 3])[0]
         stretch = random.uniform(0.5, 1.5)
         x = left_most + (x - left_most) / (1 + stretch * np.clip((bend - y) / height / 0.2, 0, 1))
         y = np.where(y < bend, bend - (bend - y) * random.uniform(1, 1.5), y)
