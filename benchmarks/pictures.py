@@ -225,11 +225,11 @@ def reshape(image: np.ndarray, random: Generator, kind: str) -> np.ndarray:
     elif kind == "9 with a small head":
         neck, part = top + height / 2, random.uniform(0.5, 0.7)
         y = np.where(y < neck, neck - (neck - y) / part, neck + (y - neck) / (1.6 - part))
-        stem = columns(pixels[round(neck) - 2 : round(neck) + 3])[-1]
+        stem = columns(pixels[round(neck) :])[-1]
         x = stem + (x - stem) / part
     else:  # 6 with a wide hat
         bend = top + 0.4 * height
-        left_most = columns(pixels[round(bend) - 2 : round(bend) + 3])[0]
+        left_most = columns(pixels[top : round(bend)])[0]
         stretch = random.uniform(0.5, 1.5)
         x = left_most + (x - left_most) / (1 + stretch * np.clip((bend - y) / height / 0.2, 0, 1))
         y = np.where(y < bend, bend - (bend - y) * random.uniform(1, 1.5), y)
