@@ -15,7 +15,7 @@ from own_digits.server import Server
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("demo.py", description="Draw a digit in the browser and watch the network read it.")
-    text = f"(default: {OWN_CHECKPOINT}, else a reference run's weights); several of them: the page steps through them"
+    text = f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt); several of them: the page steps through them"
     parser.add_argument("--checkpoint", type=Path, action="append", help=text)
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address, don't open a browser")

@@ -28,7 +28,7 @@ def expand(path: Path) -> list[Path]:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("predict.py", description="Read the digits in pictures, one digit in each.")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture, or a folder of pictures")
-    parser.add_argument("--checkpoint", type=Path, help=f"(default: {OWN_CHECKPOINT}, else a reference run's weights)")
+    parser.add_argument("--checkpoint", type=Path, help=f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt)")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each image, on a line of its own")
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)

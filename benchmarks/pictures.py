@@ -3,8 +3,9 @@
     python benchmarks/pictures.py [--data-dir data] [--output results/pictures.md]
 
 All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
-C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those of the reference
-run. Needs requirements-benchmarks.txt; takes about a quarter of an hour on two idle CPU cores.
+C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those in
+results/reading, which learned from drawings and shapes such as these, of training images (reading_weights.py). Needs
+requirements-benchmarks.txt; takes about a quarter of an hour on two idle CPU cores.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from common.command_line import UserError  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from model import DigitCNN  # noqa: E402
-from own_digits.reader import REFERENCE_WEIGHTS, read_digit  # noqa: E402
+from own_digits.reader import READING_WEIGHTS, read_digit  # noqa: E402
 from training.checkpoint import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
@@ -317,7 +318,7 @@ def images_of(split: str, data_dir: Path) -> TensorDataset:
 def model():
     torch.set_num_threads(1)
     network = DigitCNN().eval()
-    load_weights(REFERENCE_WEIGHTS, network)
+    load_weights(READING_WEIGHTS, network)
     return network
 
 

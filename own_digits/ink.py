@@ -15,7 +15,7 @@ from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
 CLOSING_SIZES = [1 / 8, 1 / 3, 1]  # of the picture's longer side; strokes must be narrower
-SEGMENTATIONS = [(1, 0.2), (1, 0.4), (1, 0.7), (3, 0.5), (3, 0.7)]  # (opening in pixels, for ruled lines; threshold)
+SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges

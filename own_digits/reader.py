@@ -16,7 +16,7 @@ from own_digits.picture_file import read_picture
 from training.checkpoint import load_weights
 
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
-REFERENCE_WEIGHTS = Path(__file__).parent.parent / "results" / "default" / "weights.pt"
+READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"
 
 
 class Answer(NamedTuple):
@@ -41,11 +41,12 @@ class Answer(NamedTuple):
 def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
     """Load the weights of a checkpoint into the network, and return a description of them.
 
-    None stands for the user's own checkpoint if there is one, else for a reference run. Raises UserError.
+    None stands for the user's own checkpoint if there is one, else for weights that also know hand-drawn digits, which
+    benchmarks/reading_weights.py trained. Raises UserError.
     """
     if checkpoint is None and not OWN_CHECKPOINT.exists():
-        load_weights(REFERENCE_WEIGHTS, model)
-        return f"a reference run (results/default), as there is no {OWN_CHECKPOINT}"
+        load_weights(READING_WEIGHTS, model)
+        return f"results/reading/weights.pt, as there is no {OWN_CHECKPOINT}"
     path = checkpoint or OWN_CHECKPOINT
     content = load_weights(path, model)
     return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if "epoch" in content else str(path)

@@ -15,7 +15,7 @@ import torch
 from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
 from model import DigitCNN
-from own_digits.reader import REFERENCE_WEIGHTS
+from own_digits.reader import READING_WEIGHTS
 from training.checkpoint import load_weights
 
 # The background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would the commands that tests start.
@@ -95,7 +95,7 @@ def processes():
 def reference():
     """The network with the weights in the repository."""
     model = DigitCNN().eval()
-    load_weights(REFERENCE_WEIGHTS, model)
+    load_weights(READING_WEIGHTS, model)
     return model
 
 

@@ -2,12 +2,18 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from drawing import draw
+from PIL import Image
+from scipy import ndimage
 
-from benchmarks import gpu, scaling, speed, textbook
+from benchmarks import gpu, reading_weights, scaling, speed, textbook
+from benchmarks.pictures import enlarge
 from model import DigitCNN
+from own_digits.digit_image import BOX, CENTRE
 
 
 def test_textbook_network_computes_what_ours_does_from_normalised_images():
@@ -76,3 +82,18 @@ def test_report_prints_and_writes_what_is_measured(tmp_path, capsys):
     speed.report("a machine", [lambda: "one", lambda: "two"], tmp_path / "speed.md")
     assert capsys.readouterr().out == "a machine\n\none\n\ntwo\n"
     assert (tmp_path / "speed.md").read_text() == "a machine\n\none\n\ntwo\n"
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_drawings_that_the_reading_weights_learn_from_have_mnists_form(monkeypatch, digit):
+    def enlarged(image, random, height, pen, canvas):  # redrawing needs scikit-image
+        return enlarge(image, random, canvas)
+
+    monkeypatch.setattr(reading_weights, "redraw", enlarged)
+    image = np.round(255 * draw(digit, size=28, height=0.7, pen=2)).astype(np.uint8)
+    for seed in range(10):
+        drawing = reading_weights.draw_again(image, digit, np.random.default_rng(seed))
+        assert drawing.dtype == np.uint8
+        left, top, right, bottom = Image.fromarray(drawing).getbbox()
+        assert max(right - left, bottom - top) == BOX
+        assert np.array(ndimage.center_of_mass(drawing)) + 0.5 == pytest.approx([CENTRE, CENTRE], abs=0.51)

@@ -6,7 +6,7 @@ import sys
 from conftest import REPOSITORY
 
 import demo
-from own_digits.reader import REFERENCE_WEIGHTS
+from own_digits.reader import READING_WEIGHTS
 
 
 def test_port_that_is_taken_is_told_in_one_line(server, capsys):
@@ -35,7 +35,7 @@ def test_browser_is_opened_at_the_address(monkeypatch):
 
 
 def test_checkpoints_are_served_in_the_order_of_the_command(monkeypatch, tmp_path, capsys):
-    paths = [shutil.copy(REFERENCE_WEIGHTS, tmp_path / name) for name in ("2.pt", "1.pt")]
+    paths = [shutil.copy(READING_WEIGHTS, tmp_path / name) for name in ("2.pt", "1.pt")]
     served = []
     monkeypatch.setattr(demo.Server, "serve_forever", lambda self: served.extend(self.models))
     flags = ["--no-browser", "--port", "0", *(flag for path in paths for flag in ("--checkpoint", str(path)))]

@@ -12,7 +12,7 @@ from PIL import Image
 
 import predict
 
-REFERENCE_LINE = "weights: a reference run (results/default), as there is no checkpoints/best.pt"
+REFERENCE_LINE = "weights: results/reading/weights.pt, as there is no checkpoints/best.pt"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from drawing import draw, misread, png
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.pictures import HARD, PHOTOS, half_dark, photograph, scatter, with_table_and_thumb
+from benchmarks.pictures import HARD, PHOTOS, SHAPES, half_dark, photograph, reshape, scatter, with_table_and_thumb
 from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data, to_float
@@ -80,6 +80,17 @@ def test_strips_edges_pale_ink_colours_and_frames_are_no_hindrance(reference, di
         return png(HARD[kind](ink, np.random.default_rng(10 * seed + digit)))
 
     assert len(misread(reference, digits, picture_of)) <= len(digits) // 10  # 95% are read (results/pictures.md)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unusual_shapes_are_read(reference, shape):
+    image = np.round(255 * draw(SHAPES[shape], size=28, height=0.7, pen=2)).astype(np.uint8)
+
+    def picture_of_seed(seed):
+        return png(1 - reshape(image, np.random.default_rng(seed), shape) / 255)
+
+    answers = [read_digit(reference, picture_of_seed(seed)).digits[0] for seed in range(10)]
+    assert answers == 10 * [SHAPES[shape]]
 
 
 def test_inside_of_a_digit_on_a_bright_sheet_is_not_taken_for_ink(reference):
