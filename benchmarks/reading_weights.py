@@ -42,9 +42,9 @@ def draw_again(image: np.ndarray, label: int, random: Generator) -> np.ndarray |
     shapes = [shape for shape, digit in SHAPES.items() if digit == label]
     if shapes and random.random() < 0.6:
         image = reshape(image, random, random.choice(shapes))
-    pen = HEIGHT * np.exp(random.uniform(np.log(0.02), np.log(0.22)))
+    pen = HEIGHT * np.exp(random.uniform(np.log(0.02), np.log(0.3)))
     ink = redraw(image, random, HEIGHT, round(pen), canvas=200)
-    if random.random() < 0.2:
+    if random.random() < 0.3:
         turned = np.rot90(ink, random.integers(4))  # a view of the same pixels
         rows = np.flatnonzero(turned.max(axis=1) > 0.5)
         turned[: rows[0] + round(random.uniform(0, 0.1) * len(rows))] = 0
