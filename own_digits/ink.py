@@ -34,11 +34,12 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
+    median = np.median(channel)  # the paper's brightness, as most of a picture is paper
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
     candidates, previous = {}, None
     for is_dark, size in product((True, False), CLOSING_SIZES):
-        ink = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
+        ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
         if ink.max() < max(0.05, 8 * noise) or np.array_equal(ink, previous):
             continue  # no ink, or, as in clean drawings, the same as of the smaller closing
         previous = ink
@@ -47,7 +48,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
         x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox()
         x0, y0 = max(0, x0 - MARGIN), max(0, y0 - MARGIN)
         window = np.s_[y0 : y1 + MARGIN, x0 : x1 + MARGIN]
-        ink, border = ink[window], is_border[window]
+        ink, paper, border = ink[window], paper[window], is_border[window]
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
             labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
@@ -58,6 +59,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
                 # The weights are rounded from logistic regressions on pictures made of validation images.
                 score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
+                score -= abs(paper[top:bottom, left:right][mask].mean() - median)
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
@@ -78,14 +80,16 @@ def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     return (ndimage.gaussian_filter(channel, min(noise / 0.07, 3)) if noise > 0.01 else channel), noise
 
 
-def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> np.ndarray:
-    """Return how much darker, or lighter, a channel, (H, W), is than the paper.
+def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much darker, or lighter, a channel, (H, W), is than the paper, and the paper.
 
     Dark ink is a fraction of the paper's brightness, as a shadow darkens both.
     """
     channel = channel if is_dark else 1 - channel
     paper = ndimage.grey_closing(channel, closing_size, mode="nearest")
-    return (paper - channel) / np.maximum(paper, 0.1) if is_dark else paper - channel
+    if is_dark:
+        return (paper - channel) / np.maximum(paper, 0.1), paper
+    return paper - channel, 1 - paper
 
 
 def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
