@@ -17,6 +17,7 @@ from benchmarks import seeds
 from model import DigitCNN
 from training.checkpoint import load_weights
 from training.config import TrainConfig
+from training.metrics import read_metrics
 
 PAGES = {path: path.read_text(encoding="utf-8") for path in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]}
 README, DOCS = PAGES[REPOSITORY / "README.md"], "\n".join(PAGES.values())
@@ -97,6 +98,15 @@ def test_calibration_is_that_of_the_benchmark():
     text = " ".join(page("docs/own-digits.md").split())
     numbers = re.search(r"all (.*) pictures drawn again, (.*) claim at least 99%, and (.*) of those", last_line)
     assert all(number in text for number in numbers.groups())
+
+
+def test_accuracy_of_the_reading_weights_is_that_of_their_run():
+    last = read_metrics(REPOSITORY / "results" / "reading" / "metrics.csv")[-1]
+    recipe = (REPOSITORY / "results" / "default" / "results.md").read_text(encoding="utf-8")
+    text = " ".join(page("docs/own-digits.md").split())
+    numbers = re.search(r"these weights read (.*) of MNIST's test images, the recipe alone (.*%)\. This", text)
+    assert numbers[1] == f"{last.test_accuracy:.2%}"
+    assert f"test accuracy {numbers[2]} " in recipe
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/own-digits.md"])
