@@ -4,8 +4,8 @@
 
 All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
 C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those in
-results/reading, which learned from drawings and shapes such as these, of training images (reading_weights.py). Needs
-requirements-benchmarks.txt; takes about a quarter of an hour on two idle CPU cores.
+results/reading, which were trained on such drawings of training images (reading_weights.py), or those of --checkpoint.
+Needs requirements-benchmarks.txt; takes about a quarter of an hour on two idle CPU cores.
 """
 
 import argparse
@@ -201,7 +201,7 @@ def on_grey_sheet(ink: np.ndarray, random: Generator) -> np.ndarray:
 
 
 def columns(rows: np.ndarray) -> np.ndarray:
-    """Return the numbers of the columns in which one of these rows of pixels, (R, W) uint8, has ink."""
+    """Return the indices of the columns in which any of these rows of pixels, (R, W) uint8, has ink."""
     return np.flatnonzero((rows > 127).any(axis=0))
 
 
@@ -315,32 +315,34 @@ def images_of(split: str, data_dir: Path) -> TensorDataset:
 
 
 @cache
-def model():
+def model(checkpoint: Path) -> DigitCNN:
     torch.set_num_threads(1)
     network = DigitCNN().eval()
-    load_weights(READING_WEIGHTS, network)
+    load_weights(checkpoint, network)
     return network
 
 
-def read(job: tuple[str, str, bool, int], split: str, data_dir: Path) -> tuple[bool, float]:
+def read(job: tuple[str, str, bool, int], split: str, data_dir: Path, checkpoint: Path) -> tuple[bool, float]:
     """Return whether the picture of a job is read correctly, and the probability of the answer."""
     group, kind, is_dark, index = job
     images, labels = images_of(split, data_dir).tensors
     file_format = "png" if group in ("images", "drawings") else "jpeg"
     pixels = pixels_of(group, kind, images[index].numpy(), index)
     try:
-        answer = read_digit(model(), picture_file(pixels, is_dark, file_format))
+        answer = read_digit(model(checkpoint), picture_file(pixels, is_dark, file_format))
     except UserError:
         return False, 0  # an error counts as a misread digit
-    return answer.digits[0] == labels[index], max(answer.probabilities)
+    return answer.digits[0] == labels[index].item(), max(answer.probabilities)
 
 
-def measure(group: str, kinds: dict, count: int, pool: ProcessPoolExecutor, split: str, data_dir: Path) -> tuple:
+def measure(
+    group: str, kinds: dict, count: int, pool: ProcessPoolExecutor, split: str, data_dir: Path, checkpoint: Path
+) -> tuple[list, list]:
     """Return a row of accuracies for each kind of picture, and the answers to all pictures.
 
     The accuracies are those of dark ink on light paper and, for images and drawings, of light ink on dark paper.
     """
-    work, rows, answers = partial(read, split=split, data_dir=data_dir), [], []
+    work, rows, answers = partial(read, split=split, data_dir=data_dir, checkpoint=checkpoint), [], []
     labels = images_of(split, data_dir).tensors[1]
     for kind in kinds:
         row = [kind]
@@ -360,6 +362,9 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=REPOSITORY / "data", help="the folder with MNIST (default: data)"
     )
+    parser.add_argument(
+        "--checkpoint", type=Path, default=READING_WEIGHTS, help="(default: results/reading/weights.pt)"
+    )
     parser.add_argument("--output", type=Path, help="also write the tables to this file")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="whose images (default: test)")
     parser.add_argument(
@@ -369,10 +374,10 @@ def main() -> None:
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
     images, drawings = (min(count, len(split)) for count in (args.images, args.drawings))
-    exact = [evaluate(model(), TensorDataset(*split[:count])).accuracy for count in (images, drawings)]
+    exact = [evaluate(model(args.checkpoint), TensorDataset(*split[:count])).accuracy for count in (images, drawings)]
     headings = ["Dark on light", "Light on dark"]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        run = partial(measure, pool=pool, split=args.split, data_dir=args.data_dir)
+        run = partial(measure, pool=pool, split=args.split, data_dir=args.data_dir, checkpoint=args.checkpoint)
         image_rows, _ = run("images", IMAGES, images)
         drawing_rows, drawn = run("drawings", DRAWINGS, drawings)
         photo_rows, photos = run("photos", PHOTOS, drawings)

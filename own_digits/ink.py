@@ -63,7 +63,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
-                    candidates[key] = score, place, (box, ink / min(1, 2 * threshold), labels, selected)
+                    candidates[key] = score, place, (box, ink / (2 * threshold), labels, selected)
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
     return [Candidate(cut_out(*parts), place / scale, score) for score, place, parts in best]
 

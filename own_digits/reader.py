@@ -16,7 +16,7 @@ from own_digits.picture_file import read_picture
 from training.checkpoint import load_weights
 
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
-READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"
+READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"  # benchmarks/reading_weights.py
 
 
 class Answer(NamedTuple):
@@ -41,8 +41,7 @@ class Answer(NamedTuple):
 def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
     """Load the weights of a checkpoint into the network, and return a description of them.
 
-    None stands for the user's own checkpoint if there is one, else for weights that also know hand-drawn digits, which
-    benchmarks/reading_weights.py trained. Raises UserError.
+    None stands for the user's own checkpoint if there is one, else for READING_WEIGHTS. Raises UserError.
     """
     if checkpoint is None and not OWN_CHECKPOINT.exists():
         load_weights(READING_WEIGHTS, model)

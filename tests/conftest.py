@@ -93,7 +93,7 @@ def processes():
 
 @pytest.fixture(scope="session")
 def reference():
-    """The network with the weights in the repository."""
+    """The network with the weights in results/reading."""
     model = DigitCNN().eval()
     load_weights(READING_WEIGHTS, model)
     return model
