@@ -19,6 +19,7 @@ SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled 
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges
+MAX_GAP = 4  # below the best score; the network hardly ever prefers a candidate that is further behind
 
 
 class Candidate(NamedTuple):
@@ -65,6 +66,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 if key not in candidates or candidates[key][0] < score:
                     candidates[key] = score, place, (box, ink / (2 * threshold), labels, selected)
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
+    best = [candidate for candidate in best if candidate[0] > best[0][0] - MAX_GAP]
     return [Candidate(cut_out(*parts), place / scale, score) for score, place, parts in best]
 
 

@@ -287,10 +287,10 @@ def test_image_that_the_network_sees_is_shown(page):
 
 
 def uploaded(page) -> np.ndarray:
-    """Return where the picture that the server got has ink, (128, 128) bool."""
+    """Return where the picture that the server got has ink, (96, 96) bool."""
     page.wait_for_function("() => !isAsking")
-    alpha = "[...upload.getContext('2d').getImageData(0, 0, 128, 128).data].filter((_, i) => i % 4 === 3)"
-    return np.array(page.evaluate(alpha)).reshape(128, 128) > 127
+    alpha = "[...upload.getContext('2d').getImageData(0, 0, 96, 96).data].filter((_, i) => i % 4 === 3)"
+    return np.array(page.evaluate(alpha)).reshape(96, 96) > 127
 
 
 @pytest.mark.parametrize("height", [0.2, 0.5])
@@ -298,7 +298,7 @@ def test_small_digit_is_sent_as_large_as_a_big_one(page, height):
     draw_with_mouse(page, 4, height=height)
     expect_answer(page, 4)
     rows, columns = np.nonzero(uploaded(page))
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(128 / 1.5, abs=2)  # pixels, for the pen's soft edge
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(96 / 1.5, abs=2)  # pixels, for the pen's soft edge
 
 
 def test_stroke_out_of_the_drawing_area_is_sent_as_far_as_it_is_seen(page):
