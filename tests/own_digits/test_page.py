@@ -402,9 +402,9 @@ def test_kernel_of_a_map_is_shown_to_the_mouse(page, reference):
     votes = reference.fc2.weight[:, 7].argsort().tolist()
     text = page.text_content("#kernel-text")
     assert text.endswith("votes most for {} and {}, and most against {} and {}.".format(*votes[:-3:-1], *votes[:2]))
-    page.locator("#conv1 label").nth(2).hover()  # of the reference weights
-    assert page.text_content("#kernel-name") == "Map 3, first convolution"
-    assert "an edge: ink at the right, none at the left" in page.text_content("#kernel-text")
+    page.locator("#conv1 label").nth(3).hover()  # of the weights in results/reading
+    assert page.text_content("#kernel-name") == "Map 4, first convolution"
+    assert "an edge: ink at the left, none at the right" in page.text_content("#kernel-text")
 
 
 def test_pattern_that_a_kernel_answers_to_is_put_in_words(page):
