@@ -79,7 +79,7 @@ def test_strips_edges_pale_ink_colours_and_frames_are_no_hindrance(reference, di
         ink = draw(digit, size=[150, 300][seed], height=0.5, pen=[8, 14][seed])
         return png(HARD[kind](ink, np.random.default_rng(10 * seed + digit)))
 
-    assert len(misread(reference, digits, picture_of)) <= len(digits) // 10  # 98% are read (results/pictures.md)
+    assert len(misread(reference, digits, picture_of)) <= len(digits) // 10  # 97% are read, or more (pictures.md)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
