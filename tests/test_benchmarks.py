@@ -86,7 +86,7 @@ def test_report_prints_and_writes_what_is_measured(tmp_path, capsys):
 
 @pytest.mark.parametrize("digit", range(10))
 def test_drawings_that_the_reading_weights_learn_from_have_mnists_form(monkeypatch, digit):
-    def enlarged(image, random, height, pen, canvas):  # redrawing needs scikit-image
+    def enlarged(image, random, height, pen, canvas):  # redraw() needs scikit-image
         return enlarge(image, random, canvas)
 
     monkeypatch.setattr(reading_weights, "redraw", enlarged)
@@ -97,3 +97,18 @@ def test_drawings_that_the_reading_weights_learn_from_have_mnists_form(monkeypat
         left, top, right, bottom = Image.fromarray(drawing).getbbox()
         assert max(right - left, bottom - top) == BOX
         assert np.array(ndimage.center_of_mass(drawing)) + 0.5 == pytest.approx([CENTRE, CENTRE], abs=0.51)
+
+
+def test_reading_weights_learn_from_unusual_shapes_and_from_cut_digits(monkeypatch):
+    shapes, sums = [], []
+    monkeypatch.setattr(reading_weights, "redraw", lambda *arguments: np.ones((200, 200)))
+    monkeypatch.setattr(reading_weights, "reshape", lambda image, random, shape: shapes.append(shape))
+    monkeypatch.setattr(reading_weights, "normalize", lambda ink: sums.append(ink.sum()))
+    for digit in range(10):
+        for seed in range(100):
+            reading_weights.draw_again(None, digit, np.random.default_rng(seed))
+    # Of 100 ones, sixes or nines, 60 are expected, give or take 5; nines have two shapes.
+    expected = {"1 with an upstroke": 60, "9 with a hook": 30, "9 with a small head": 30, "6 with a wide hat": 60}
+    assert {shape: shapes.count(shape) for shape in expected} == pytest.approx(expected, abs=20)
+    assert sum(np.array(sums) < 40_000) == pytest.approx(300, abs=60)  # of 1,000 drawings; 3 in 10 are cut
+    assert min(sums) >= 0.9 * 40_000
