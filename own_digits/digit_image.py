@@ -20,7 +20,7 @@ from common.command_line import UserError
 from own_digits.ink import find_candidates
 
 NO_DIGIT = "there is no digit in the picture"
-COUNT = 6  # parts of a picture that the network is shown
+COUNT = 6  # parts of a picture that the network is shown, at most
 ENERGY_WEIGHT = 4  # of the network's opinion in the score of a candidate
 MIN_SCORE = 4.7  # of a digit; nearly all that are read right have more, blank, ruled and squared paper mostly less
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0

@@ -19,7 +19,7 @@ SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled 
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges
-MAX_GAP = 4  # below the best score; the network hardly ever prefers a candidate that is further behind
+MAX_GAP = 4  # from the best score; the network hardly ever prefers a candidate that is further behind
 
 
 class Candidate(NamedTuple):
@@ -31,7 +31,10 @@ class Candidate(NamedTuple):
 
 
 def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
-    """Return the parts of a picture, of mode RGB, that are likeliest to be the digit, at most count, the best first."""
+    """Return the parts of a picture, of mode RGB, that are likeliest to be the digit, at most count, the best first.
+
+    None has a score that is MAX_GAP or more below the best one's.
+    """
     scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)

@@ -12,7 +12,7 @@ from PIL import Image
 
 import predict
 
-REFERENCE_LINE = "weights: results/reading/weights.pt, as there is no checkpoints/best.pt"
+WEIGHTS_LINE = "weights: results/reading/weights.pt, as there is no checkpoints/best.pt"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_answers_are_a_table(folder, capsys):
     assert predict.main(["seven.png", "three.png"]) == 0
     weights, _, heading, *rows = capsys.readouterr().out.splitlines()
-    assert weights == REFERENCE_LINE
+    assert weights == WEIGHTS_LINE
     assert heading.split() == ["file", "digit", "probability", "runner-up"]
     assert [row.split()[:2] for row in rows] == [["seven.png", "7"], ["three.png", "3"]]
     assert all(len(row) == len(heading) for row in rows)

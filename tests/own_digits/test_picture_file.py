@@ -1,4 +1,4 @@
-"""Pictures of any kind, read. What they show, must be read with the weights in results/reading."""
+"""Pictures of any kind, read. What they show must be read with the weights in results/reading."""
 
 import io
 
