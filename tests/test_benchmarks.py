@@ -10,7 +10,7 @@ from drawing import draw
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import gpu, reading_weights, scaling, speed, textbook
+from benchmarks import gpu, pictures, reading_weights, scaling, speed, textbook
 from benchmarks.pictures import enlarge
 from model import DigitCNN
 from own_digits.digit_image import BOX, CENTRE
@@ -112,3 +112,11 @@ def test_reading_weights_learn_from_unusual_shapes_and_from_cut_digits(monkeypat
     assert {shape: shapes.count(shape) for shape in expected} == pytest.approx(expected, abs=20)
     assert sum(np.array(sums) < 40_000) == pytest.approx(300, abs=60)  # of 1,000 drawings; 3 in 10 are cut
     assert min(sums) >= 0.9 * 40_000
+
+
+def test_what_a_process_returns_of_a_picture_is_no_tensor(monkeypatch, data, reference):
+    """Each tensor that is sent between processes holds a file open, and there are thousands of pictures."""
+    monkeypatch.setattr(pictures, "images_of", lambda split, data_dir: data.test)
+    monkeypatch.setattr(pictures, "model", lambda checkpoint: reference)
+    answer = pictures.read(("images", "280 x 280 pixels", True, 0), "test", data_dir=None, checkpoint=None)
+    assert [type(value) for value in answer] == [bool, float]
