@@ -4,9 +4,11 @@
 
 Network and recipe are those of train.py, for 20 epochs, and the weights are the average at the end of the last one.
 Besides MNIST's training images, the network learns from a drawing of each: the same digit traced with a round pen, thin
-or thick, sometimes cut off a little, and many ones, sixes and nines in shapes of which MNIST has few (pictures.py). The
-drawings become 28x28 images as in predict.py. Validation and test images are MNIST's alone. Writes weights.pt,
-metrics.csv and run.json. Needs requirements-benchmarks.txt; takes about ten minutes on two CPU cores.
+or thick, sometimes cut off a little, and many ones, sixes and nines in shapes of which MNIST has few (pictures.py). It
+also learns what is no digit: from parts of photos of blank paper, such as lines, shadows and frames, with labels drawn
+at random, so that it finds no digit likelier than another (outlier exposure, https://arxiv.org/abs/1812.04606).
+Drawings and parts become 28x28 images as in predict.py. Validation and test images are MNIST's alone. Writes
+weights.pt, metrics.csv and run.json. Needs requirements-benchmarks.txt; takes about ten minutes on two CPU cores.
 """
 
 import argparse
@@ -23,19 +25,23 @@ sys.path.insert(0, str(REPOSITORY))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.random import Generator  # noqa: E402
+from PIL import Image  # noqa: E402
 from torch.utils.data import TensorDataset  # noqa: E402
 
 import train  # noqa: E402
-from benchmarks.pictures import SHAPES, images_of, redraw, reshape  # noqa: E402
+from benchmarks import pictures  # noqa: E402
+from benchmarks.pictures import PHOTOS, SHAPES, images_of, redraw, reshape  # noqa: E402
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
-from own_digits.digit_image import normalize  # noqa: E402
+from own_digits.digit_image import COUNT, normalize  # noqa: E402
+from own_digits.ink import find_candidates  # noqa: E402
 from training.checkpoint import describe_run, serialize  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import table_heading, table_row, write_metrics  # noqa: E402
 
 HEIGHT, CANVAS = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
+BLANK_PHOTOS = 2_000  # which give about three parts each
 
 
 def draw_again(image: np.ndarray, label: int, random: Generator) -> np.ndarray | None:
@@ -58,6 +64,23 @@ def drawing_of(index: int, data_dir: Path) -> np.ndarray | None:
     return draw_again(image.numpy(), int(label), np.random.default_rng(index))
 
 
+def parts_of_blank_photo(index: int) -> list[np.ndarray]:
+    """Return what may be a digit in a photo of blank paper, (28, 28) uint8 each, but for bars, which are like ones."""
+    random = np.random.default_rng(index)
+    hard = [partial(make, random=random) for make in (pictures.with_strip, pictures.in_border, pictures.out_of_focus)]
+    kinds = [*PHOTOS.values(), *hard]
+    photo = kinds[random.integers(len(kinds))](np.zeros((pictures.CANVAS, pictures.CANVAS)))
+    if random.random() < 0.5:
+        size = random.integers(150, len(photo) + 1)
+        top, left = random.integers(len(photo) - size + 1, size=2)
+        photo = photo[top : top + size, left : left + size]
+    photo = np.rot90(photo, random.integers(4))
+    picture = Image.fromarray(np.round(255 * photo.clip(0, 1)).astype(np.uint8)).convert("RGB")
+    inks = [part.ink for part in find_candidates(picture, COUNT)]
+    parts = [normalize(ink) for ink in inks if ink.shape[1] > ink.shape[0] / 3]
+    return [part for part in parts if part is not None]
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,12 +93,16 @@ def main(argv: list[str] | None = None) -> None:
     images, labels = data.train.tensors
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         drawings = list(pool.map(partial(drawing_of, data_dir=args.data_dir), range(len(images)), chunksize=500))
+        found = pool.map(parts_of_blank_photo, range(BLANK_PHOTOS), chunksize=50)
+        parts = [part for parts in found for part in parts]
     kept = [index for index, drawing in enumerate(drawings) if drawing is not None]
-    images = torch.cat([images, torch.from_numpy(np.stack([drawings[index] for index in kept]))])
-    data = data._replace(train=TensorDataset(images, torch.cat([labels, labels[kept]])))
+    images = torch.cat([images, torch.from_numpy(np.stack([drawings[index] for index in kept] + parts))])
+    no_digits = torch.randint(10, (len(parts),), generator=torch.Generator().manual_seed(0))
+    data = data._replace(train=TensorDataset(images, torch.cat([labels, labels[kept], no_digits])))
 
     config = TrainConfig(epochs=20)
-    run = describe_run(config, data.description, torch.device("cpu"), init=None) | {"drawings": len(kept)}
+    run = describe_run(config, data.description, torch.device("cpu"), init=None)
+    run |= {"drawings": len(kept), "parts": len(parts)}
     training, history = train.build_training(config, torch.device("cpu")), []
     print(table_heading())
     for epoch in range(1, config.epochs + 1):

@@ -7,8 +7,10 @@ The images were centered in a 28x28 image by computing the center of mass of the
 to position this point at the center of the 28x28 field."
 
 Here the ink must first be found (ink.py). Several parts of a picture may be the digit, and the network chooses: the one
-that it knows best, unless size and surroundings speak against it. And strokes are made as wide as in MNIST.
+that it is surest of, unless size and surroundings speak against it. And strokes are made as wide as in MNIST.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -21,8 +23,8 @@ from own_digits.ink import find_candidates
 
 NO_DIGIT = "there is no digit in the picture"
 COUNT = 6  # parts of a picture that the network is shown, at most
-ENERGY_WEIGHT = 4  # of the network's opinion in the score of a candidate
-MIN_SCORE = 4.7  # of a digit; nearly all that are read right have more, blank, ruled and squared paper mostly less
+DIVERGENCE_WEIGHT = 2  # of the network's opinion in the score of a candidate
+MIN_SCORE = 1  # of a digit; nearly all that are read right have more, blank, ruled and squared paper mostly less
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 OVERSAMPLING = 4  # digits are drawn that many times larger and then averaged, for grey levels at their edges
 MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought
@@ -59,9 +61,9 @@ def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.n
         raise UserError(NO_DIGIT)
     images = torch.from_numpy(np.stack([image for image, _ in candidates])).unsqueeze(1) / 255  # (N, 1, 28, 28)
     with torch.inference_mode():
-        # The energy of an image is high if the network has learned from similar ones (https://arxiv.org/abs/2010.03759).
-        energies = model(images).logsumexp(dim=1).clamp(min=0)
-    scores = ENERGY_WEIGHT * energies.log1p().numpy() + [part.score for _, part in candidates]
+        log_probabilities = model(images).log_softmax(dim=1)
+    divergences = -log_probabilities.mean(dim=1) - math.log(10)  # from ten equal probabilities (Kullback-Leibler)
+    scores = DIVERGENCE_WEIGHT * divergences.log1p().numpy() + [part.score for _, part in candidates]
     image, part = candidates[scores.argmax()]
     return image, part.box, scores.max()
 

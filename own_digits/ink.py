@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
-CLOSING_SIZES = [1 / 8, 1 / 3, 1]  # of the picture's longer side; strokes must be narrower
+CLOSING_SIZES = [1 / 3, 1]  # of the picture's longer side; strokes must be narrower
 SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
@@ -61,9 +61,9 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / channel.size)  # of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
-                # The weights are rounded from logistic regressions on pictures made of validation images.
-                score = np.log(share / number / size**1.5) - 3 * min(contact, 3)
-                score -= abs(paper[top:bottom, left:right][mask].mean() - median)
+                # The weights were chosen on pictures made of validation images.
+                score = np.log(share / number / size**1.5) - 3 * contact
+                score -= 2 * abs(paper[top:bottom, left:right][mask].mean() - median)
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
