@@ -14,6 +14,7 @@ from benchmarks import gpu, pictures, reading_weights, scaling, speed, textbook
 from benchmarks.pictures import enlarge
 from model import DigitCNN
 from own_digits.digit_image import BOX, CENTRE
+from own_digits.ink import Candidate
 
 
 def test_textbook_network_computes_what_ours_does_from_normalised_images():
@@ -112,6 +113,23 @@ def test_reading_weights_learn_from_unusual_shapes_and_from_cut_digits(monkeypat
     assert {shape: shapes.count(shape) for shape in expected} == pytest.approx(expected, abs=20)
     assert sum(np.array(sums) < 40_000) == pytest.approx(300, abs=60)  # of 1,000 drawings; 3 in 10 are cut
     assert min(sums) >= 0.9 * 40_000
+
+
+def test_parts_of_blank_photos_have_mnists_form_and_are_no_bars(monkeypatch):
+    parts = [part for index in range(30) for part in reading_weights.parts_of_blank_photo(index)]
+    assert len(parts) > 30
+    for part in parts:
+        assert part.shape == (28, 28)
+        assert part.dtype == np.uint8
+        left, top, right, bottom = Image.fromarray(part).getbbox()
+        assert max(right - left, bottom - top) == BOX
+    assert np.array_equal(reading_weights.parts_of_blank_photo(0), parts[: len(reading_weights.parts_of_blank_photo(0))])
+
+    upright, flat = (Candidate(np.ones(shape), None, 0) for shape in [(60, 12), (12, 60)])
+    monkeypatch.setattr(reading_weights, "find_candidates", lambda picture, count: [upright, flat])
+    (part,) = reading_weights.parts_of_blank_photo(0)
+    rows, columns = np.nonzero(part)
+    assert np.ptp(columns) > np.ptp(rows)
 
 
 def test_what_a_process_returns_of_a_picture_is_no_tensor(monkeypatch, data, reference):
