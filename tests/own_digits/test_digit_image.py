@@ -187,8 +187,9 @@ EMPTY = {
     "salt and pepper": np.random.default_rng(0).choice([0.0, 0.5, 1.0], (400, 400), p=[0.03, 0.94, 0.03]),
     "dot": 1 - draw(1, height=0.01, pen=30),
 }
-PAPERS = ["blank paper", "ruled, lines 50% darker", "squared, lines 50% darker"]
-EMPTY.update((kind, PHOTOS[kind](np.zeros((400, 400)))) for kind in PAPERS)
+EMPTY.update((kind, photo(np.zeros((400, 400)))) for kind, photo in PHOTOS.items() if "frame" not in kind)
+for kind in ("a dark strip along one edge or two", "a frame along the edges"):
+    EMPTY[kind] = HARD[kind](np.zeros((300, 300)), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("kind", EMPTY)

@@ -8,6 +8,7 @@ from drawing import draw, png
 from scipy import ndimage
 
 from benchmarks import seeds
+from benchmarks.reading_weights import BLANK_PHOTOS, parts_of_blank_photo
 from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
@@ -34,6 +35,15 @@ def test_weights_in_the_repository_give_the_accuracy_of_their_run(folder, mnist_
     # No rounding changes an answer: kernels differ by 6e-6 in a logit, an image's two highest logits by 0.007 and more.
     assert evaluation.accuracy == epoch.test_accuracy
     assert evaluation.loss == pytest.approx(epoch.test_loss, rel=1e-6)
+
+
+def test_reading_weights_find_no_digit_likelier_than_another_in_what_is_none(reference):
+    photos = range(BLANK_PHOTOS, BLANK_PHOTOS + 50)  # others than those that they learned from
+    parts = np.stack([part for photo in photos for part in parts_of_blank_photo(photo)])
+    with torch.inference_mode():
+        highest = reference.probabilities(torch.from_numpy(parts).unsqueeze(1) / 255).max(dim=1).values
+    assert highest.median() < 0.15
+    assert highest.quantile(0.9) < 0.5
 
 
 def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data_dir, tmp_path, capsys):
