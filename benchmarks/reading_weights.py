@@ -5,8 +5,9 @@
 Network and recipe are those of train.py, for 20 epochs, and the weights are the average at the end of the last one.
 Besides MNIST's training images, the network learns from a drawing of each: the same digit traced with a round pen, thin
 or thick, sometimes cut off a little, and many ones, sixes and nines in shapes of which MNIST has few (pictures.py). It
-also learns what is no digit: from parts of photos of blank paper, such as lines, shadows and frames, with labels drawn
-at random, so that it finds no digit likelier than another (outlier exposure, https://arxiv.org/abs/1812.04606).
+also learns what is no digit, from parts of photos of blank paper: printed lines, shadows, frames, edges of tables. Each
+has a random label, so that the network finds no digit likelier than another there; this is outlier exposure
+(https://arxiv.org/abs/1812.04606) with samples of the uniform distribution. So the training accuracy can't reach 100%.
 Drawings and parts become 28x28 images as in predict.py. Validation and test images are MNIST's alone. Writes
 weights.pt, metrics.csv and run.json. Needs requirements-benchmarks.txt; takes about ten minutes on two CPU cores.
 """
@@ -17,6 +18,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,22 +27,32 @@ sys.path.insert(0, str(REPOSITORY))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.random import Generator  # noqa: E402
-from PIL import Image  # noqa: E402
 from torch.utils.data import TensorDataset  # noqa: E402
 
 import train  # noqa: E402
-from benchmarks import pictures  # noqa: E402
-from benchmarks.pictures import PHOTOS, SHAPES, images_of, redraw, reshape  # noqa: E402
+from benchmarks.pictures import (  # noqa: E402
+    CANVAS,
+    PHOTOS,
+    SHAPES,
+    images_of,
+    in_border,
+    out_of_focus,
+    picture_file,
+    redraw,
+    reshape,
+    with_strip,
+)
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from own_digits.digit_image import COUNT, normalize  # noqa: E402
 from own_digits.ink import find_candidates  # noqa: E402
+from own_digits.picture_file import read_picture  # noqa: E402
 from training.checkpoint import describe_run, serialize  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import table_heading, table_row, write_metrics  # noqa: E402
 
-HEIGHT, CANVAS = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
+HEIGHT, PAPER = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
 BLANK_PHOTOS = 2_000  # which give about three parts each
 
 
@@ -50,7 +62,7 @@ def draw_again(image: np.ndarray, label: int, random: Generator) -> np.ndarray |
     if shapes and random.random() < 0.6:
         image = reshape(image, random, random.choice(shapes))
     pen = HEIGHT * np.exp(random.uniform(np.log(0.02), np.log(0.3)))
-    ink = redraw(image, random, HEIGHT, round(pen), CANVAS)
+    ink = redraw(image, random, HEIGHT, round(pen), PAPER)
     if random.random() < 0.3:
         turned = np.rot90(ink, random.integers(4))  # a view of the same pixels
         rows = np.flatnonzero(turned.max(axis=1) > 0.5)
@@ -65,20 +77,19 @@ def drawing_of(index: int, data_dir: Path) -> np.ndarray | None:
 
 
 def parts_of_blank_photo(index: int) -> list[np.ndarray]:
-    """Return what may be a digit in a photo of blank paper, (28, 28) uint8 each, but for bars, which are like ones."""
+    """Return what may be a digit in a photo of blank paper, (28, 28) uint8 each, but no upright bars, which are ones."""
     random = np.random.default_rng(index)
-    hard = [partial(make, random=random) for make in (pictures.with_strip, pictures.in_border, pictures.out_of_focus)]
-    kinds = [*PHOTOS.values(), *hard]
-    photo = kinds[random.integers(len(kinds))](np.zeros((pictures.CANVAS, pictures.CANVAS)))
-    if random.random() < 0.5:
-        size = random.integers(150, len(photo) + 1)
-        top, left = random.integers(len(photo) - size + 1, size=2)
-        photo = photo[top : top + size, left : left + size]
-    photo = np.rot90(photo, random.integers(4))
-    picture = Image.fromarray(np.round(255 * photo.clip(0, 1)).astype(np.uint8)).convert("RGB")
-    inks = [part.ink for part in find_candidates(picture, COUNT)]
-    parts = [normalize(ink) for ink in inks if ink.shape[1] > ink.shape[0] / 3]
-    return [part for part in parts if part is not None]
+    kinds = [*PHOTOS.values(), *(partial(make, random=random) for make in (with_strip, in_border, out_of_focus))]
+    photo = kinds[random.integers(len(kinds))](np.zeros((CANVAS, CANVAS)))
+    size = random.integers(200, CANVAS + 1)
+    top, left = random.integers(CANVAS - size + 1, size=2)
+    photo = np.rot90(photo[top : top + size, left : left + size], random.integers(4))
+    images = []
+    for part in find_candidates(read_picture(picture_file(photo, True, "png")), COUNT):
+        height, width = part.box[2:] - part.box[:2]
+        if width > height / 3 and (image := normalize(part.ink)) is not None:
+            images.append(image)
+    return images
 
 
 @command
@@ -93,16 +104,15 @@ def main(argv: list[str] | None = None) -> None:
     images, labels = data.train.tensors
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         drawings = list(pool.map(partial(drawing_of, data_dir=args.data_dir), range(len(images)), chunksize=500))
-        found = pool.map(parts_of_blank_photo, range(BLANK_PHOTOS), chunksize=50)
-        parts = [part for parts in found for part in parts]
+        parts = list(chain.from_iterable(pool.map(parts_of_blank_photo, range(BLANK_PHOTOS), chunksize=50)))
     kept = [index for index, drawing in enumerate(drawings) if drawing is not None]
     images = torch.cat([images, torch.from_numpy(np.stack([drawings[index] for index in kept] + parts))])
-    no_digits = torch.randint(10, (len(parts),), generator=torch.Generator().manual_seed(0))
-    data = data._replace(train=TensorDataset(images, torch.cat([labels, labels[kept], no_digits])))
+    random_labels = torch.randint(10, (len(parts),), generator=torch.Generator().manual_seed(0))
+    data = data._replace(train=TensorDataset(images, torch.cat([labels, labels[kept], random_labels])))
 
     config = TrainConfig(epochs=20)
     run = describe_run(config, data.description, torch.device("cpu"), init=None)
-    run |= {"drawings": len(kept), "parts": len(parts)}
+    run |= {"drawings": len(kept), "parts_of_blank_photos": len(parts)}
     training, history = train.build_training(config, torch.device("cpu")), []
     print(table_heading())
     for epoch in range(1, config.epochs + 1):

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -115,20 +116,20 @@ def test_reading_weights_learn_from_unusual_shapes_and_from_cut_digits(monkeypat
     assert min(sums) >= 0.9 * 40_000
 
 
-def test_parts_of_blank_photos_have_mnists_form_and_are_no_bars(monkeypatch):
+def test_parts_of_blank_photos_have_mnists_form_and_are_no_upright_bars(monkeypatch):
     parts = [reading_weights.parts_of_blank_photo(index) for index in range(30)]
-    assert np.array_equal(parts[0], reading_weights.parts_of_blank_photo(0))
-    assert len(sum(parts, [])) > 30
-    for part in sum(parts, []):
-        assert part.shape == (28, 28)
-        assert part.dtype == np.uint8
-        left, top, right, bottom = Image.fromarray(part).getbbox()
+    images = np.stack(list(chain.from_iterable(parts)))
+    assert len(images) > 30
+    assert images.dtype == np.uint8
+    for image in images:
+        left, top, right, bottom = Image.fromarray(image).getbbox()
         assert max(right - left, bottom - top) == BOX
+    assert np.array_equal(images[: len(parts[0])], reading_weights.parts_of_blank_photo(0))
 
-    upright, flat = (Candidate(np.ones(shape), None, 0) for shape in [(60, 12), (12, 60)])
+    upright, flat = (Candidate(np.ones((h, w)), np.array([0, 0, h, w]), 0) for h, w in [(60, 12), (12, 60)])
     monkeypatch.setattr(reading_weights, "find_candidates", lambda picture, count: [upright, flat])
-    (part,) = reading_weights.parts_of_blank_photo(0)
-    rows, columns = np.nonzero(part)
+    (image,) = reading_weights.parts_of_blank_photo(0)
+    rows, columns = np.nonzero(image)
     assert np.ptp(columns) > np.ptp(rows)
 
 
