@@ -77,7 +77,7 @@ def drawing_of(index: int, data_dir: Path) -> np.ndarray | None:
 
 
 def parts_of_blank_photo(index: int) -> list[np.ndarray]:
-    """Return what may be a digit in a photo of blank paper, (28, 28) uint8 each, but no upright bars, which are ones."""
+    """Return what may be a digit in a photo of blank paper, (28, 28) uint8 each; no upright bars, which are ones."""
     random = np.random.default_rng(index)
     kinds = [*PHOTOS.values(), *(partial(make, random=random) for make in (with_strip, in_border, out_of_focus))]
     photo = kinds[random.integers(len(kinds))](np.zeros((CANVAS, CANVAS)))

@@ -24,7 +24,7 @@ from own_digits.ink import find_candidates
 NO_DIGIT = "there is no digit in the picture"
 COUNT = 6  # parts of a picture that the network is shown, at most
 DIVERGENCE_WEIGHT = 2  # of the network's opinion in the score of a candidate
-MIN_SCORE = 0.5  # of a digit; nearly all have more, and nearly all that is found on paper without a digit less
+MIN_SCORE = 0.5  # of a digit; with the weights in results/reading, nearly all have more, nearly all blank paper less
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 OVERSAMPLING = 4  # digits are drawn that many times larger and then averaged, for grey levels at their edges
 MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought
@@ -62,7 +62,8 @@ def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.n
     images = torch.from_numpy(np.stack([image for image, _ in candidates])).unsqueeze(1) / 255  # (N, 1, 28, 28)
     with torch.inference_mode():
         log_probabilities = model(images).log_softmax(dim=1)
-    divergences = -log_probabilities.mean(dim=1) - math.log(10)  # from ten equal probabilities (Kullback-Leibler)
+    # The Kullback-Leibler divergence of the ten probabilities from equal ones: high if the network is sure.
+    divergences = math.log(0.1) - log_probabilities.mean(dim=1)
     scores = DIVERGENCE_WEIGHT * divergences.log1p().numpy() + [part.score for _, part in candidates]
     image, part = candidates[scores.argmax()]
     return image, part.box, scores.max()

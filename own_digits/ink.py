@@ -2,8 +2,9 @@
 
 The paper is the picture after a grey closing, which removes dark strokes (or light ones, of the inverted picture). The
 ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
-Analysis", 2nd edition, section 4.5). How wide and how dark the strokes are is not known, so several closings and
-thresholds are tried. Each gives a candidate or two, of which the network reads one best (digit_image.py).
+Analysis", 2nd edition, section 4.5). How wide and how dark the strokes are is not known, so two closings and two
+thresholds are tried, and an opening that removes ruled lines. Each way gives a candidate or two, and the network
+chooses between them (digit_image.py).
 """
 
 from itertools import product
