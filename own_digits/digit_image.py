@@ -24,7 +24,7 @@ from own_digits.ink import find_candidates
 NO_DIGIT = "there is no digit in the picture"
 COUNT = 6  # parts of a picture that the network is shown, at most
 DIVERGENCE_WEIGHT = 2  # of the network's opinion in the score of a candidate
-MIN_SCORE = 0.5  # of a digit; with the weights in results/reading, nearly all have more, nearly all blank paper less
+MIN_SCORE = -1.2  # of a digit; with the weights in results/reading, nearly all have more, nearly all blank paper less
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 OVERSAMPLING = 4  # digits are drawn that many times larger and then averaged, for grey levels at their edges
 MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought

@@ -2,12 +2,11 @@
 
 The paper is the picture after a grey closing, which removes dark strokes (or light ones, of the inverted picture). The
 ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
-Analysis", 2nd edition, section 4.5). How wide and how dark the strokes are is not known, so two closings and two
-thresholds are tried, and an opening that removes ruled lines. Each way gives a candidate or two, and the network
-chooses between them (digit_image.py).
+Analysis", 2nd edition, section 4.5). How dark the strokes are, and whether the paper is ruled, is not known, so two
+thresholds are tried, and an opening that removes lines. Each way gives a candidate or two, and the network chooses
+between them (digit_image.py).
 """
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
-CLOSING_SIZES = [1 / 3, 1]  # of the picture's longer side; strokes must be narrower
+CLOSING_SIZE = 1 / 3  # of the picture's longer side; strokes must be narrower
 SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
@@ -42,12 +41,11 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     median = np.median(channel)  # the paper's brightness, as most of a picture is paper
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
-    candidates, previous = {}, None
-    for is_dark, size in product((True, False), CLOSING_SIZES):
-        ink, paper = top_hat(channel, max(3, round(size * max(channel.shape))), is_dark)
-        if ink.max() < max(0.05, 8 * noise) or np.array_equal(ink, previous):
-            continue  # no ink, or, as in clean drawings, the same as of the smaller closing
-        previous = ink
+    candidates = {}
+    for is_dark in (True, False):
+        ink, paper = top_hat(channel, max(3, round(CLOSING_SIZE * max(channel.shape))), is_dark)
+        if ink.max() < max(0.05, 8 * noise):
+            continue
         ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
         # Only the part with ink is searched: the result is the same, and a clean drawing takes less time.
         x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox()
@@ -63,7 +61,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 share = min(0.3, mask.size / channel.size)  # of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
                 # The weights were chosen on pictures made of validation images.
-                score = np.log(share / number / size**1.5) - 3 * contact
+                score = np.log(share / number) - 3 * contact
                 score -= 2 * abs(paper[top:bottom, left:right][mask].mean() - median)
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
