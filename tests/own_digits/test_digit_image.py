@@ -217,7 +217,7 @@ def test_picture_of_anything_gives_an_image_or_an_error(reference):
         assert image.shape == (28, 28)
         assert image.dtype == np.uint8
         read += 1
-    assert 10 < read < 100
+    assert 0 < read < 100
 
 
 @pytest.fixture(scope="module")
