@@ -53,7 +53,7 @@ from training.config import TrainConfig  # noqa: E402
 from training.metrics import table_heading, table_row, write_metrics  # noqa: E402
 
 HEIGHT, PAPER = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
-BLANK_PHOTOS = 2_000  # which give about three parts each
+BLANK_PHOTOS = 2_000  # which give two or three parts each
 
 
 def draw_again(image: np.ndarray, label: int, random: Generator) -> np.ndarray | None:

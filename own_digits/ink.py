@@ -45,7 +45,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     for is_dark in (True, False):
         ink, paper = top_hat(channel, max(3, round(CLOSING_SIZE * max(channel.shape))), is_dark)
         if ink.max() < max(0.05, 8 * noise):
-            continue
+            continue  # no ink
         ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
         # Only the part with ink is searched: the result is the same, and a clean drawing takes less time.
         x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox()

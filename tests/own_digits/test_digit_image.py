@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from drawing import draw, misread, png
 from PIL import Image
 from scipy import ndimage
@@ -13,10 +14,12 @@ from benchmarks.pictures import HARD, PHOTOS, SHAPES, half_dark, photograph, res
 from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
+from model import DigitCNN
 from own_digits.digit_image import BOX, CENTRE, digit_image
 from own_digits.ink import find_candidates
 from own_digits.picture_file import read_picture
 from own_digits.reader import read_digit
+from training.checkpoint import load_weights
 
 DRAWINGS = {
     "pen": {},
@@ -102,6 +105,12 @@ def test_inside_of_a_digit_on_a_bright_sheet_is_not_taken_for_ink(reference):
 @pytest.mark.parametrize("kind", PHOTOS)
 def test_photos_are_read(reference, digits, kind):
     assert misread(reference, digits, lambda digit: png(PHOTOS[kind](draw(digit, pen=14, height=0.4)))) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PHOTOS if "table" in kind or "frame" in kind])
+def test_weights_of_mnist_alone_find_digits_on_a_table_and_in_a_frame(digits, kind):
+    load_weights(REPOSITORY / "results" / "default" / "weights.pt", model := DigitCNN().eval())
+    assert misread(model, digits, lambda digit: png(PHOTOS[kind](draw(digit, pen=10, height=0.4)))) == []
 
 
 def test_digit_at_the_edge_is_read(reference, digits):
