@@ -38,7 +38,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
-    median = np.median(channel)  # the paper's brightness, as most of a picture is paper
+    spread = np.abs(channel - np.median(channel)).mean()  # the least mean difference of its pixels from a brightness
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
     candidates = {}
@@ -60,9 +60,10 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / channel.size)  # of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
-                # The weights were chosen on pictures made of validation images.
-                score = np.log(share / number) - 3 * contact
-                score -= 2 * abs(paper[top:bottom, left:right][mask].mean() - median)
+                brightness = paper[top:bottom, left:right][mask].mean()
+                difference = np.abs(channel - brightness).mean() - spread
+                # Most of a picture is paper, about as bright everywhere; the weights were chosen on validation images.
+                score = np.log(share / number) - 3 * contact - 8 * difference
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:

@@ -102,6 +102,13 @@ def test_inside_of_a_digit_on_a_bright_sheet_is_not_taken_for_ink(reference):
         assert misread(reference, [digit], lambda digit, sheet=sheet: png(sheet)) == []
 
 
+@pytest.mark.parametrize("height", [0.3, 0.4])
+def test_lit_part_of_a_sheet_in_a_shadow_is_not_taken_for_a_digit(reference, height):
+    photo = PHOTOS["a sheet on a table, sharp shadow"]
+    ink = {digit: draw(digit, pen=10, height=height, offset=(0.12, 0)) for digit in range(10)}
+    assert misread(reference, range(10), lambda digit: png(photo(ink[digit]))) == []
+
+
 @pytest.mark.parametrize("kind", PHOTOS)
 def test_photos_are_read(reference, digits, kind):
     assert misread(reference, digits, lambda digit: png(PHOTOS[kind](draw(digit, pen=14, height=0.4)))) == []
