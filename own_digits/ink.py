@@ -38,7 +38,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
-    spread = np.abs(channel - np.median(channel)).mean()  # the least mean difference of its pixels from a brightness
+    spread = np.abs(channel - np.median(channel)).mean()  # from any other brightness, its pixels differ more
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
     candidates = {}
