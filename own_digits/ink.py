@@ -38,7 +38,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
     scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
-    spread = np.abs(channel - np.median(channel)).mean()  # from any other brightness, its pixels differ more
+    spread = np.abs(channel - np.median(channel)).mean()  # the pixels' mean distance from a brightness, at its least
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
     candidates = {}
@@ -61,8 +61,8 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 share = min(0.3, mask.size / channel.size)  # of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
                 brightness = paper[top:bottom, left:right][mask].mean()
-                difference = np.abs(channel - brightness).mean() - spread
-                # Most of a picture is paper, about as bright everywhere; the weights were chosen on validation images.
+                difference = np.abs(channel - brightness).mean() - spread  # little, as most of a picture is its paper
+                # The weights were chosen on pictures made of validation images.
                 score = np.log(share / number) - 3 * contact - 8 * difference
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
