@@ -14,9 +14,9 @@ from common.command_line import Parser, command
 from common.files import write_atomically
 from mnist.dataset import load_data, to_float
 from model import DigitCNN
-from training.checkpoint import load_weights, serialize
 from training.config import config_from
 from training.distributed import choose_device
+from training.run_files import load_weights, serialize
 
 
 class Evaluation(NamedTuple):
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
     if args.pictures:  # only then import matplotlib
         from own_digits.filters import draw_filters
-        from training.evaluation_charts import draw_confusion_matrix, draw_mistakes
+        from training.charts import draw_confusion_matrix, draw_mistakes
 
         images, labels = (tensor.cpu() for tensor in split.tensors)
         probabilities = evaluation.logits.softmax(dim=1).numpy()

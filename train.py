@@ -25,10 +25,10 @@ from mnist.augmentation import augment, random_maps
 from mnist.dataset import Data, choose_dataset, load_data, to_float
 from model import DigitCNN
 from training import distributed
-from training.checkpoint import describe_run, find_run, load_weights, serialize
 from training.config import TrainConfig, parse_arguments
 from training.distributed import broadcast_from_rank_zero, rank, world_size
 from training.metrics import EpochMetrics, best_epoch, table_heading, table_row, write_metrics
+from training.run_files import describe_run, find_run, load_weights, serialize
 
 
 class Training(NamedTuple):

@@ -34,7 +34,7 @@ from evaluate import evaluate  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from model import DigitCNN  # noqa: E402
 from own_digits.reader import READING_WEIGHTS, read_digit  # noqa: E402
-from training.checkpoint import load_weights  # noqa: E402
+from training.run_files import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
 

@@ -48,9 +48,9 @@ from mnist.dataset import load_data  # noqa: E402
 from own_digits.digit_image import COUNT, normalize  # noqa: E402
 from own_digits.ink import find_candidates  # noqa: E402
 from own_digits.picture_file import read_picture  # noqa: E402
-from training.checkpoint import describe_run, serialize  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import table_heading, table_row, write_metrics  # noqa: E402
+from training.run_files import describe_run, serialize  # noqa: E402
 
 HEIGHT, PAPER = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
 BLANK_PHOTOS = 2_000  # which give two or three parts each

@@ -13,7 +13,7 @@ from torch import nn
 
 from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
-from training.checkpoint import load_weights
+from training.run_files import load_weights
 
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
 READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"  # benchmarks/reading_weights.py

@@ -16,7 +16,7 @@ from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
 from model import DigitCNN
 from own_digits.reader import READING_WEIGHTS
-from training.checkpoint import load_weights
+from training.run_files import load_weights
 
 # The background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would the commands that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,7 @@ from test_train import assert_bitwise_equal, run_files
 
 import evaluate
 import train
-from training.checkpoint import load_checkpoint
+from training.run_files import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a CUDA GPU")
 

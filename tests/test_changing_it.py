@@ -13,7 +13,7 @@ import torch
 from conftest import REPOSITORY
 from test_train import assert_bitwise_equal, run_files
 
-from training.checkpoint import load_checkpoint
+from training.run_files import load_checkpoint
 
 PAGE = (REPOSITORY / "docs" / "changing-it.md").read_text(encoding="utf-8")
 SECTIONS = dict(section.split("\n", 1) for section in PAGE.split("\n## ")[1:])

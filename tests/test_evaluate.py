@@ -14,7 +14,7 @@ import evaluate
 import train
 from mnist.dataset import load_data
 from model import DigitCNN
-from training.checkpoint import load_weights
+from training.run_files import load_weights
 
 
 class FirstPixel(nn.Module):
@@ -146,7 +146,7 @@ def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
     import numpy as np
     from PIL import Image
 
-    from training.evaluation_charts import draw_confusion_matrix, draw_mistakes
+    from training.charts import draw_confusion_matrix, draw_mistakes
 
     labels = torch.arange(10).repeat(3)
     logits = torch.nn.functional.one_hot(labels, 10).double() * 9

@@ -15,9 +15,9 @@ import predict
 import train
 from benchmarks import seeds
 from model import DigitCNN
-from training.checkpoint import load_weights
 from training.config import TrainConfig
 from training.metrics import read_metrics
+from training.run_files import load_weights
 
 PAGES = {path: path.read_text(encoding="utf-8") for path in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]}
 README, DOCS = PAGES[REPOSITORY / "README.md"], "\n".join(PAGES.values())

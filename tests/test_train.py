@@ -14,9 +14,9 @@ from common.command_line import UserError
 from evaluate import evaluate
 from mnist.augmentation import random_maps
 from train import build_training, epoch_seed, learning_rate_at, train_one_epoch
-from training.checkpoint import load_checkpoint, load_weights
 from training.config import TEXTBOOK, TrainConfig, parse_arguments
 from training.metrics import best_epoch, read_metrics, table_row
+from training.run_files import load_checkpoint, load_weights
 
 SYNTHETIC = (
     "warning: This run trains on synthetic digits, drawn from fonts and far easier than handwriting: its numbers say "

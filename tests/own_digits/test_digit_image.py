@@ -19,7 +19,7 @@ from own_digits.digit_image import BOX, CENTRE, digit_image
 from own_digits.ink import find_candidates
 from own_digits.picture_file import read_picture
 from own_digits.reader import read_digit
-from training.checkpoint import load_weights
+from training.run_files import load_weights
 
 DRAWINGS = {
     "pen": {},

@@ -14,7 +14,7 @@ from drawing import STROKES
 
 from model import DigitCNN
 from own_digits.reader import views
-from training.checkpoint import load_weights
+from training.run_files import load_weights
 
 api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -r requirements-browser.txt")
 

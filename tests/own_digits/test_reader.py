@@ -14,8 +14,8 @@ from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
 from own_digits.reader import READING_WEIGHTS, load_best_weights, read_digit, views
-from training.checkpoint import load_checkpoint, load_weights
 from training.metrics import best_epoch, read_metrics
+from training.run_files import load_checkpoint, load_weights
 
 
 def test_reading_weights_are_tensors_only_and_small():

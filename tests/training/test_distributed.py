@@ -15,9 +15,9 @@ from test_train import assert_bitwise_equal, run_files
 
 import train
 from common.command_line import UserError
-from training.checkpoint import load_checkpoint
 from training.distributed import choose_device, process_group
 from training.metrics import read_metrics
+from training.run_files import load_checkpoint
 
 PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
 # 14 batches of 57 images and one of 2: fewer than there are processes

@@ -12,8 +12,8 @@ from running import in_namespaces, run, start, wait_for
 from test_train import assert_bitwise_equal, run_files
 
 import train
-from training.checkpoint import load_checkpoint
 from training.metrics import read_metrics
+from training.run_files import load_checkpoint
 
 EPOCHS = 3
 

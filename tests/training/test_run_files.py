@@ -12,8 +12,8 @@ import evaluate
 import train
 from common.command_line import UserError
 from model import DigitCNN
-from training.checkpoint import find_run, load_checkpoint, load_weights, serialize
 from training.config import TrainConfig
+from training.run_files import find_run, load_checkpoint, load_weights, serialize
 
 
 @pytest.fixture
