@@ -1,18 +1,19 @@
 """Evaluate a checkpoint: python evaluate.py checkpoints/best.pt"""
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from common.command_line import Parser, command
+from common.command_line import Parser, UserError, command
 from common.files import write_atomically
-from mnist.dataset import load_data, to_float
+from mnist.augmentation import to_float
+from mnist.dataset import load_data
 from model import DigitCNN
 from training.config import config_from
 from training.distributed import choose_device
@@ -24,7 +25,7 @@ class Evaluation(NamedTuple):
 
     images: int
     correct: int
-    accuracy: float  # the fraction of images answered correctly
+    accuracy: float  # the fraction of images answered correctly; NaN, as the loss, where there is no image
     loss: float  # the mean cross-entropy in nats per image
     confusion: Tensor  # (10, 10): confusion[i, j] images of digit i were answered j
     logits: Tensor  # (images, 10) float64, on the CPU like the confusion matrix
@@ -41,8 +42,9 @@ def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) ->
     model.train(was_training)
     labels = dataset.tensors[1].cpu()
     confusion = torch.bincount(10 * labels + logits.argmax(dim=1), minlength=100).view(10, 10)
-    images, correct, loss = len(labels), confusion.trace().item(), F.cross_entropy(logits, labels).item()
-    return Evaluation(images, correct, correct / images, loss, confusion, logits)
+    images, correct = len(labels), int(confusion.trace())
+    accuracy, loss = correct / images if images else math.nan, F.cross_entropy(logits, labels).item()
+    return Evaluation(images, correct, accuracy, loss, confusion, logits)
 
 
 def report(evaluation: Evaluation, title: str) -> str:
@@ -73,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = load_weights(args.checkpoint, model)
     config = config_from(checkpoint.get("config", {}), args.checkpoint)  # of weights alone: the default
     split = getattr(load_data(config.dataset, args.data_dir, config.validation_size, device), args.split)
+    if len(split) == 0:
+        raise UserError(f"{args.checkpoint} is of a run without validation images: choose --split test or train")
     evaluation = evaluate(model, split)
 
     epoch = f" (epoch {checkpoint['epoch']})" if "epoch" in checkpoint else ""
@@ -85,16 +89,10 @@ def main(argv: list[str] | None = None) -> None:
         print(report(evaluation, title))
     if args.weights:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
-    if args.pictures:  # only then import matplotlib
-        from own_digits.filters import draw_filters
-        from training.charts import draw_confusion_matrix, draw_mistakes
+    if args.pictures:
+        from training.charts import draw_charts  # matplotlib takes half a second
 
-        images, labels = (tensor.cpu() for tensor in split.tensors)
-        probabilities = evaluation.logits.softmax(dim=1).numpy()
-        draw_confusion_matrix(args.pictures / "confusion_matrix.png", evaluation.confusion.numpy(), title)
-        draw_mistakes(args.pictures / "mistakes.png", images.numpy(), labels.numpy(), probabilities, title)
-        first_of_each_digit = np.unique(labels, return_index=True)[1]
-        draw_filters(args.pictures / "filters.png", model, images[first_of_each_digit], title)
+        draw_charts(args.pictures, model, split, evaluation.confusion, evaluation.logits, title)
 
 
 if __name__ == "__main__":

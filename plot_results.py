@@ -6,20 +6,11 @@ python plot_results.py [RUN_DIR ...] [--output-dir results]
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from common.command_line import Parser, UserError, command
-from common.figures import Figure, save_figure, without_tex
 from common.files import read_json, write_atomically
+from training.charts import draw_curves
 from training.config import TrainConfig, config_from
-from training.metrics import EpochMetrics, best_epoch, read_metrics, summarize, table_heading, table_row
-
-# (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
-CURVES = [
-    ("train", "training", "#E69F00", ":", "s"),
-    ("validation", "validation", "#56B4E9", "--", "o"),
-    ("test", "test", "#000000", "-", "^"),
-]
+from training.metrics import EpochMetrics, describe_best, read_metrics, table_heading, table_row
 
 
 def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
@@ -54,42 +45,7 @@ def describe(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) ->
 def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> str:
     """Return results.md: what it is of, the table, a row an epoch, and the result of best.pt."""
     rows = map(table_row, *histories)  # each has the same epoch of every run
-    best = [best_epoch(history) for history in histories]
-    accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
-    lowest = f" (lowest {min(epoch.test_accuracy for epoch in best):.2%})" if len(best) > 1 else ""
-    earliest, latest = min(epoch.epoch for epoch in best), max(epoch.epoch for epoch in best)
-    epochs = f"epoch {latest}" if earliest == latest else f"epochs {earliest} to {latest}"
-    scores = f"test accuracy {accuracy}{lowest}, test loss {loss}"
-    result = f"best.pt, chosen by validation accuracy ({epochs}): {scores}"
-    return "\n".join([describe(configs, histories), "", table_heading(), *rows, "", result, ""])
-
-
-@without_tex
-def draw_curves(title: str, histories: list[list[EpochMetrics]]) -> Figure:
-    """Draw loss and error of all splits over the epochs, with bands of one standard deviation."""
-    figure = Figure(figsize=(6, 8), dpi=150, layout="constrained")
-    figure.suptitle(title, fontsize=11, wrap=True)
-    epochs = [epoch.epoch for epoch in histories[0]]
-    labels = {"loss": "loss (nats per image)", "accuracy": "error rate (%)"}
-    for axes, quantity in zip(figure.subplots(2, sharex=True), labels, strict=True):
-        for prefix, split, color, line, marker in CURVES:
-            values = np.array([[getattr(epoch, f"{prefix}_{quantity}") for epoch in history] for history in histories])
-            if quantity == "accuracy":
-                values = 100 * np.maximum(1 - values, 1e-4)  # a logarithmic axis has no 0: no error is 0.01%
-            mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
-            axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=split)
-            if len(histories) > 1:
-                deviation = values.std(axis=0, ddof=1)
-                axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.25, linewidth=0)
-        axes.set_yscale("log", subs=[2, 5])
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.set_ylabel(labels[quantity])
-        axes.grid(which="both", alpha=0.3)
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    figure.axes[0].legend(fontsize=11)
-    return figure
+    return "\n".join([describe(configs, histories), "", table_heading(), *rows, "", describe_best(histories), ""])
 
 
 @command
@@ -99,12 +55,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("results"), help="(default: results)")
     args = parser.parse_args(argv)
 
-    configs, histories = zip(*map(read_run, args.runs or [Path("checkpoints")]), strict=True)
+    runs = [read_run(folder) for folder in args.runs or [Path("checkpoints")]]
+    configs, histories = [config for config, _ in runs], [history for _, history in runs]
     check_comparable(configs, histories)
     markdown = results_markdown(configs, histories)
     write_atomically(args.output_dir / "results.md", markdown)
-    metadata = {"Software": None, "Description": markdown}  # the table, so that it can be compared with the picture
-    save_figure(draw_curves(describe(configs, histories), histories), args.output_dir / "curves.png", metadata)
+    draw_curves(args.output_dir / "curves.png", histories, describe(configs, histories), markdown)
     print(f"{markdown}\nWritten: {args.output_dir / 'results.md'}, {args.output_dir / 'curves.png'}")
 
 

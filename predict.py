@@ -3,6 +3,7 @@
 python predict.py photo.jpg drawing.png
 """
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -32,12 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON object for each image, on a line of its own")
     parser.add_argument("--preview", type=Path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for file names that its encoding lacks
     if args.preview:
-        from own_digits import preview  # only here: matplotlib takes half a second
+        from own_digits.preview import check_can_write_preview  # only here: matplotlib takes half a second
 
-        preview.check_can_write_preview(args.preview)
+        check_can_write_preview(args.preview)
     model = DigitCNN().eval()
     weights = load_best_weights(model, args.checkpoint)
 
@@ -63,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         answer.picture.thumbnail((400, 400))  # enough for the preview, and memory stays small with many pictures
         answers.append((name, answer))
     if args.preview and answers:
-        preview.draw_answers(args.preview, answers, f"Weights: {weights}")
+        from own_digits.preview import draw_answers
+
+        draw_answers(args.preview, answers, f"Weights: {weights}")
     return 0 if len(answers) == len(names) else 2
 
 

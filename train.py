@@ -1,98 +1,47 @@
-"""Train the network on MNIST: python train.py --epochs 10"""
+"""Train the network on MNIST. Start reading here: this file is the whole story of a run.
+
+    python train.py --epochs 10
+    torchrun --nproc-per-node 2 train.py --epochs 10    # the same run in two processes
+
+The default recipe gives 99.54% test accuracy (mean of 20 seeds) with 30,840 parameters in about a minute on two cores.
+"""
 
 import copy
-import json
 import math
 import sys
 import time
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from common.command_line import UserError, command
-from common.files import archive, lock, write_atomically
+from common.files import lock
 from evaluate import evaluate
-from mnist.augmentation import augment, random_maps
-from mnist.dataset import Data, choose_dataset, load_data, to_float
+from mnist.augmentation import random_theta, to_float, warp
+from mnist.dataset import Data, choose_dataset, load_data
 from model import DigitCNN
-from training import distributed
 from training.config import TrainConfig, parse_arguments
-from training.distributed import broadcast_from_rank_zero, rank, world_size
-from training.metrics import EpochMetrics, best_epoch, table_heading, table_row, write_metrics
-from training.run_files import describe_run, find_run, load_weights, serialize
-
-
-class Training(NamedTuple):
-    """All that training changes."""
-
-    model: nn.Module
-    averaged_model: nn.Module  # its weights are the exponential moving average of the model's
-    optimizer: torch.optim.Optimizer
-    ddp_model: nn.Module  # the model; in several processes, DistributedDataParallel averages their gradients
-
-
-def build_training(config: TrainConfig, device: torch.device, init: Path | None = None) -> Training:
-    """Return the network, with the weights in the file init if there is one, their average, and the optimizer."""
-    torch.manual_seed(config.seed)
-    model = DigitCNN().to(device)
-    if init:
-        load_weights(init, model)
-    rate, betas = learning_rate_at(0, config), (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(model.parameters(), rate, betas, weight_decay=config.weight_decay, fused=True)
-    ddp_model = DistributedDataParallel(model) if world_size() > 1 else model
-    return Training(model, copy.deepcopy(model), optimizer, ddp_model)
+from training.distributed import choose_device, on_rank_zero, process_group, rank, world_size
+from training.metrics import EpochMetrics, best_epoch, describe_best, table_heading, table_row
+from training.run_files import archive, describe_run, find_run, load_weights, restore, save
 
 
 def learning_rate_at(progress: float, config: TrainConfig) -> float:
-    """Return the learning rate when that fraction of the run, from 0 to 1, is done. Raises UserError.
+    """Return the learning rate when that fraction of the run, from 0 to 1, is done.
 
     One-cycle rises linearly to its peak during the warm-up, then falls linearly to 0 (https://arxiv.org/abs/1708.07120).
     """
-    if config.schedule == "constant":
-        return config.learning_rate
     if config.schedule == "one-cycle":
-        return config.learning_rate * min(progress / max(config.warm_up, 1e-9), (1 - progress) / (1 - config.warm_up))
-    raise UserError(f"unknown schedule {config.schedule}")
-
-
-def train_step(training: Training, batch: list[Tensor], divisor: float, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Train on a batch: images, (B, 28, 28) uint8; labels, (B,); with augmentation also maps, (B, 2, 3 + P).
-
-    Each of several processes has a shard of the batch, and divisor is the whole batch's size over their number: so the
-    mean of their gradients is that of the batch. Returns the summed loss and the number of correct answers, on device.
-    """
-    images, labels, *maps = batch
-    images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
-    if config.augment:
-        images = augment(images, *maps)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.amp):
-        logits = training.ddp_model(images)  # (B, 10)
-        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)  # in float32
-    training.optimizer.zero_grad()
-    (loss / divisor).backward()
-    training.optimizer.step()
-    return loss.detach(), (logits.argmax(dim=1) == labels).sum()
-
-
-@torch.no_grad()
-def update_average(training: Training, step: int, config: TrainConfig) -> None:
-    """Move the averaged weights towards the model's; buffers, too. step counts from 0 at the start of the run."""
-    decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))  # short at first: the first weights are poor
-    averaged, current = ([*m.parameters(), *m.buffers()] for m in (training.averaged_model, training.model))
-    for average, value in zip(averaged, current, strict=True):
-        if average.is_floating_point():
-            average.lerp_(value, 1 - decay)
-        else:
-            average.copy_(value)  # a counter, such as batch norm's
+        return config.learning_rate * float(np.interp(progress, [0, config.warm_up, 1], [0, 1, 0]))
+    return config.learning_rate
 
 
 def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
@@ -100,119 +49,150 @@ def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
     return np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64).item()
 
 
-def train_one_epoch(training: Training, dataset: TensorDataset, config: TrainConfig, epoch: int) -> list[float]:
-    """Train on every image once; return the running loss and accuracy, and the learning rate of the last step.
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the model's, as an exponential moving average (EMA) does; buffers, too."""
+    averaged, current = ([*m.parameters(), *m.buffers()] for m in (average, model))
+    for mean, value in zip(averaged, current, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)  # a counter, such as batch norm's
 
-    Order and augmentation are drawn at the start, on the CPU, for the epoch as a whole: they depend on seed and epoch.
+
+def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch):
+    """Train on every image once; return the mean loss and the accuracy, both measured while the weights change.
+
+    average is a copy of the model whose weights are the exponential moving average (EMA) of the model's. ddp_model is
+    the model itself; in several processes, it in DistributedDataParallel.
     """
-    torch.manual_seed(epoch_seed(config.seed, epoch))
-    tensors, count, device = list(dataset.tensors), len(dataset), dataset.tensors[0].device
-    order = torch.randperm(count)
-    if config.augment:
-        progress = (epoch - 1 + torch.arange(count) / count) / config.epochs  # of the run, at each image of the order
-        strengths = 1 - (1 - config.final_strength) * progress
-        limits = [config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels]
-        maps = random_maps(strengths, limits, config.elastic_pixels, config.control_points)
-        tensors.append(maps[order.argsort()].to(device))  # from the order of the epoch to that of the data set
-    batches = order.to(device).split(config.batch_size)
-    shards = [indices.tensor_split(world_size())[rank()] for indices in batches]  # of this process
-    # With batch_size=None, each element of the sampler is the indices of a batch: one indexing operation.
-    loader = DataLoader(TensorDataset(*tensors), batch_size=None, sampler=shards)
-    results = []  # summed loss and correct answers of each batch; they stay on the device until the epoch ends
-    training.model.train()
-    torch.manual_seed(epoch_seed(config.seed, epoch, 1 + rank()))  # dropout's masks differ between processes
+    # All randomness follows from (seed, epoch): a resumed run draws what the uninterrupted one drew.
+    generator = torch.Generator().manual_seed(epoch_seed(config.seed, epoch))
+    torch.manual_seed(epoch_seed(config.seed, epoch, 1 + rank()))  # of the layers: dropout differs between ranks
+    images, labels = dataset.tensors  # (N, 28, 28) uint8, (N,) int64
+    order = torch.randperm(len(labels), generator=generator)
+    progress = (epoch - 1 + order.argsort() / len(labels)) / config.epochs  # (N,): of the run, when an image comes up
+    strengths = 1 - (1 - config.final_strength) * progress  # augmentation fades over the run
+    limits = [config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels]
+    theta = random_theta(strengths, limits, config.elastic_pixels, config.control_points, generator)  # (N, 2, 3 + P)
+    # Each rank has its shard of each batch. With batch_size=None, the loader indexes the tensors once for a batch.
+    batches = order.to(labels.device).split(config.batch_size)
+    shards = [batch.tensor_split(world_size())[rank()] for batch in batches]
+    dataset = TensorDataset(images, labels, theta.to(labels.device))
+    loader = DataLoader(dataset, batch_size=None, sampler=shards)
+
+    model.train()
+    sums = torch.zeros(2, device=labels.device)  # of loss and correct answers; on the device, so that no step waits
     bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)
-    for step, (batch, indices) in enumerate(zip(bar, batches, strict=True), (epoch - 1) * len(batches)):
-        progress = (step + 0.5) / (config.epochs * len(batches))
-        learning_rate = torch.tensor(learning_rate_at(progress, config)).item()  # in float32, like the weights
-        for group in training.optimizer.param_groups:
-            group["lr"] = learning_rate
-        results.append(train_step(training, batch, len(indices) / world_size(), config))
-        update_average(training, step, config)
-    losses, correct = (distributed.all_reduce_sum(torch.stack(values)).cpu() for values in zip(*results, strict=True))
-    return [losses.double().sum().item() / count, correct.sum().item() / count, learning_rate]
+    for number, (images, labels, theta) in enumerate(bar):
+        step = (epoch - 1) * len(batches) + number  # of the run, from 0
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at((step + 0.5) / (config.epochs * len(batches)), config)
+        images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
+        if config.augment:
+            images = warp(images, theta)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.amp):
+            logits = ddp_model(images)  # (B, 10)
+            loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)
+        optimizer.zero_grad()
+        # DDP averages gradients over ranks: times world_size, this is the mean over the whole batch, ragged or not.
+        (loss * world_size() / len(batches[number])).backward()
+        optimizer.step()
+        decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))  # low at first: the first weights are poor
+        update_average(average, model, decay)
+        sums[0] += loss.detach()
+        sums[1] += (logits.argmax(dim=1) == labels).sum()
+    if world_size() > 1:
+        dist.all_reduce(sums)
+    return (sums.cpu().double() / len(order)).tolist()
 
 
-def run_epoch(training: Training, data: Data, config: TrainConfig, epoch: int) -> EpochMetrics:
-    """Train for one epoch, then evaluate the averaged weights. Raises UserError when a loss is no longer finite."""
-    started = time.perf_counter()
-    train_loss, train_accuracy, learning_rate = train_one_epoch(training, data.train, config, epoch)
-    train_seconds = time.perf_counter() - started
-    validation, test = (evaluate(training.averaged_model, split) for split in (data.validation, data.test))
-    if not math.isfinite(train_loss + validation.loss + test.loss):
-        raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
-    scores = (train_loss, train_accuracy, validation.loss, validation.accuracy, test.loss, test.accuracy)
-    return EpochMetrics(epoch, learning_rate, *scores, train_seconds)
+def build(config: TrainConfig, device: torch.device, init: Path | None = None):
+    """Return model, average, ddp_model, optimizer. Raises UserError if init, a file of weights, can't be used."""
+    torch.manual_seed(config.seed)
+    model = DigitCNN().to(device)
+    if init:
+        load_weights(init, model)
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=betas, weight_decay=config.weight_decay, fused=True)
+    ddp_model = DistributedDataParallel(model) if world_size() > 1 else model
+    return model, copy.deepcopy(model), ddp_model, optimizer
 
 
-def restore(training: Training, checkpoint: dict, run: dict) -> list[EpochMetrics]:
-    """Bring training to where the checkpoint left it, and return the epochs so far. Raises UserError."""
-    if checkpoint["dataset"] != run["dataset"]:
-        raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
-    try:
-        for name in ("model", "averaged_model", "optimizer"):
-            getattr(training, name).load_state_dict(checkpoint[name])
-        training.optimizer.step()  # without gradients: nothing moves, but another optimizer's state raises
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"can't resume: last.pt is of another network or optimizer ({error})") from error
-    return [EpochMetrics(**epoch) for epoch in checkpoint["history"]]
+def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None, checkpoint: dict | None = None):
+    """Train, evaluate, save and print each epoch that is not done yet; return the metrics of all. Raises UserError.
 
-
-def save(folder: Path, training: Training, run: dict, history: list[EpochMetrics]) -> None:
-    """Write the files of the run after an epoch. Raises UserError when that fails."""
-    checkpoint = {name: getattr(training, name).state_dict() for name in ("model", "averaged_model", "optimizer")}
-    content = serialize({**checkpoint, **run, "epoch": len(history), "history": [asdict(epoch) for epoch in history]})
-    if best_epoch(history) == history[-1]:
-        write_atomically(folder / "best.pt", content)
-    write_metrics(folder / "metrics.csv", history)
-    write_atomically(folder / "run.json", json.dumps(run, indent=2) + "\n")
-    write_atomically(folder / "last.pt", content)  # the last: after a crash before it, --resume repeats the epoch
+    A run starts with random weights or those in the file init, or goes on from checkpoint, the content of its last.pt.
+    """
+    device = data.train.tensors[0].device
+    model, average, ddp_model, optimizer = build(config, device, init)
+    stateful = {"model": model, "averaged_model": average, "optimizer": optimizer}
+    run, history, best_model, failed = describe_run(config, data.description, device, init), [], {}, ""
+    if checkpoint:
+        restore(checkpoint, run, stateful)
+        history = [EpochMetrics(**row) for row in checkpoint["history"]]
+        best_model = checkpoint["best_model"]
+        run |= {name: checkpoint.get(name, run[name]) for name in ("init", "seconds")}
+        failed = on_rank_zero(save, folder, run, history, best_model, stateful)
+    if rank() == 0:
+        print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        started = time.perf_counter()
+        loss, accuracy = train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch)
+        train_seconds = time.perf_counter() - started
+        validation, test = evaluate(average, data.validation), evaluate(average, data.test)
+        held_out = [validation.loss, validation.accuracy] if validation.images else [None, None]
+        learning_rate = optimizer.param_groups[0]["lr"]
+        row: list = [epoch, learning_rate, loss, accuracy, *held_out, test.loss, test.accuracy, train_seconds]
+        if not all(math.isfinite(value or 0) for value in row):
+            raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
+        history.append(EpochMetrics(*row))
+        if best_epoch(history).epoch == epoch:
+            best_model = copy.deepcopy(average.state_dict())
+        run["seconds"] = round(run["seconds"] + time.perf_counter() - started, 2)
+        if epoch == 1:
+            on_rank_zero(archive, folder)  # the run that lay there before
+        failed = on_rank_zero(save, folder, run, history, best_model, stateful)
+        if rank() == 0:
+            print(table_row(history[-1]), flush=True)
+            if failed:
+                print(f"warning: {failed}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{failed}; then --resume writes it")
+    return history
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     args, settings = parse_arguments(argv)
-    folder, device = args.output_dir, distributed.choose_device(args.device)
+    folder, device = args.output_dir, choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
-    with distributed.process_group(), lock(folder) if rank() == 0 else nullcontext():
-        checkpoint, settings = broadcast_from_rank_zero(find_run, folder, settings, args.resume)
-        name, warning = broadcast_from_rank_zero(choose_dataset, settings.get("dataset", "auto"), args.data_dir)
-        warning = "" if args.dataset == name else warning  # it was asked for
-        config = TrainConfig(**{**settings, "dataset": name})
+    with process_group(), ExitStack() as stack:
+        on_rank_zero(stack.enter_context, lock(folder))  # until the run ends, however it ends
+        checkpoint = on_rank_zero(find_run, folder, settings, args.init) if args.resume else None
+        recipe = checkpoint["config"] if checkpoint else {"dataset": "auto", **settings}
+        name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
+        config = TrainConfig(**{**recipe, "dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
-        if config.batch_size > len(data.train):
-            raise UserError(f"--batch-size {config.batch_size} is more than the {len(data.train)} training images")
-        run = describe_run(config, data.description, device, args.init)
-        training = build_training(config, device, args.init)
-        history = restore(training, checkpoint, run) if checkpoint else []
+        warning = "" if settings.get("dataset") == name else warning  # it was asked for
         if rank() == 0:
-            if args.resume and not checkpoint:
-                print(f"There is no run in {folder} to resume: a new one begins.")
             if checkpoint:
-                run |= {name: checkpoint.get(name, run[name]) for name in ("init", "seconds")}
-            elif archived := archive(folder, ["last.pt", "best.pt", "metrics.csv", "run.json"]):
-                print(f"The earlier run is now in {archived}")
+                state = "is finished" if checkpoint["epoch"] == config.epochs else "goes on"
+                print(f"The run in {folder} {state}: {checkpoint['epoch']} of {config.epochs} epochs are done.")
+            elif args.resume:
+                print(f"There is no run in {folder} to resume: a new one begins.")
             print(warning, end="", file=sys.stderr, flush=True)
-            counts = ", ".join(f"{count:,} {split}" for split, count in run["dataset"]["images"].items())
-            machine = f"device {device}, processes {run['processes']}, threads {run['threads']}"
+            counts = ", ".join(f"{count:,} {split}" for split, count in data.description["images"].items())
+            machine = f"device {device}, processes {world_size()}, threads {torch.get_num_threads()}"
             print(f"{name}: {counts} images; {machine}, seed {config.seed}")
-            print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
         try:
-            for epoch in range(len(history) + 1, config.epochs + 1):
-                started = time.perf_counter()
-                history.append(run_epoch(training, data, config, epoch))
-                if rank() == 0:
-                    run["seconds"] = round(run["seconds"] + time.perf_counter() - started, 2)
-                    save(folder, training, run, history)
-                    print(table_row(history[-1]), flush=True)
+            history = fit(config, data, folder, None if checkpoint else args.init, checkpoint)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("; the same command with --resume continues the run" if history else "") from None
-
+            hint = f"; --resume continues the run in {folder}" if (folder / "last.pt").exists() else ""
+            raise KeyboardInterrupt(hint) from None
         if rank() == 0:
-            best = best_epoch(history)
-            scores = f"test accuracy {best.test_accuracy:.2%}, test loss {best.test_loss:.4f}"
-            choice = f"\n{folder / 'best.pt'}: epoch {best.epoch}, the best by validation accuracy"
-            print(f"{choice}; {scores}; epochs took {run['seconds']:.1f} s", flush=True)
+            seconds = sum(epoch.train_seconds for epoch in history)
+            print(f"\nIn {folder}: {describe_best([history])}; training took {seconds:.1f} s", flush=True)
             print(warning, end="", file=sys.stderr)
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks import seeds  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
-from training.metrics import best_epoch, format_value, read_metrics, summarize  # noqa: E402
+from training.metrics import best_epoch, read_metrics, summarize  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "epochs.csv"
 SEEDS = {1: 10, 2: 10, 3: 5, 5: 5, 20: 3, 40: 3}  # how many for each number of epochs, besides those of 10
@@ -40,7 +40,7 @@ def report() -> str:
     rows = []
     for epochs, scores in read().items():
         validation_accuracy, accuracy, loss = (summarize(f, [score[f] for score in scores]) for f in FIELDS)
-        lowest = format_value("test_accuracy", min(score["test_accuracy"] for score in scores))
+        lowest = summarize("test_accuracy", [min(score["test_accuracy"] for score in scores)])
         rows.append([str(epochs), str(len(scores)), validation_accuracy, accuracy, lowest, loss])
     return table(HEADING, rows) + "\n"
 

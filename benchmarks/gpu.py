@@ -6,6 +6,7 @@ Takes about three minutes. Every number is measured in this run, on one GPU, mos
 """
 
 import argparse
+import functools
 import statistics
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -24,6 +26,7 @@ from torch.utils.data import TensorDataset  # noqa: E402
 import train  # noqa: E402
 from benchmarks import speed  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
+from benchmarks.pool import fit  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import best_epoch, summarize  # noqa: E402
@@ -37,32 +40,37 @@ class Run(NamedTuple):
     test_accuracy: float  # of the epoch that best.pt is
 
 
-def unchanged(training: train.Training) -> train.Training:
-    return training
+def unchanged(model: nn.Module) -> Callable:
+    return model
 
 
-def compiled(training: train.Training) -> train.Training:
+def compiled(model: nn.Module) -> Callable:
     """Let torch.compile make the network's kernels, and CUDA graphs of them."""
-    return training._replace(ddp_model=torch.compile(training.model, mode="reduce-overhead", dynamic=False))
+    return torch.compile(model, mode="reduce-overhead", dynamic=False)
 
 
-def graphed(training: train.Training) -> train.Training:
+def graphed(model: nn.Module) -> Callable:
     """Launch the network's forward and backward pass as one CUDA graph each, but for the last batch of an epoch."""
     example = torch.rand(TrainConfig.batch_size, 1, 28, 28, device="cuda")
     # The forward method of what it gets is replaced: of a wrapper, as the last batch needs the network's own.
-    graph = torch.cuda.make_graphed_callables(nn.Sequential(training.model.train()), (example,))
+    graph = torch.cuda.make_graphed_callables(nn.Sequential(model.train()), (example,))
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        return graph(images) if images.shape == example.shape else training.model(images)
+        return graph(images) if images.shape == example.shape else model(images)
 
-    return training._replace(ddp_model=forward)
+    return forward
 
 
 def run(config: TrainConfig, data: Data, change: Callable = unchanged) -> Run:
-    """Train as train.py does, but for its files."""
+    """Train as train.py does; what runs forward and backward in a training step is the network after the change."""
+    train_one_epoch, change = train.train_one_epoch, functools.cache(change)  # changed once, not in each epoch
+
+    def train_changed(model, average, ddp_model, *arguments):
+        return train_one_epoch(model, average, change(model), *arguments)
+
     started = time.perf_counter()
-    training = change(train.build_training(config, data.test.tensors[0].device))
-    history = [train.run_epoch(training, data, config, epoch) for epoch in range(1, config.epochs + 1)]
+    with patch.object(train, "train_one_epoch", train_changed):
+        history = fit(config, data)
     seconds = time.perf_counter() - started
     return Run(seconds, history[-1].validation_accuracy, best_epoch(history).test_accuracy)
 
@@ -91,7 +99,7 @@ def compare_runs(data: Data, data_dir: str) -> str:
     heading = ["Ten epochs with evaluations", "runs", "first run, s", "later runs, s", "speed-up over `train.py`"]
     return (
         f"{table([*heading, 'test accuracy'], rows)}\n\nThese ran one after the other in a process that had used the "
-        "GPU before, and saved nothing; the first run of a compiled network contains the compilation. Accuracy is the "
+        "GPU before; the first run of a compiled network contains the compilation. Accuracy is the "
         "mean of best.pt. The first epoch of the textbook loop in a process of its own, the start of CUDA included, "
         f"took {loop:.1f} s; with its data on the GPU {on_gpu:.1f} s."
     )
@@ -118,14 +126,14 @@ def profile_steps(device: torch.device) -> str:
     images = torch.randint(256, (100 * 128, 28, 28), dtype=torch.uint8, device=device)
     dataset = TensorDataset(images, torch.randint(10, (len(images),), device=device))
     config = TrainConfig(epochs=1)
-    training = train.build_training(config, device)
-    train.train_one_epoch(training, dataset, config, 1)
+    parts = train.build(config, device)
+    train.train_one_epoch(*parts, dataset, config, 1)
     started = time.perf_counter()
-    train.train_one_epoch(training, dataset, config, 1)
+    train.train_one_epoch(*parts, dataset, config, 1)
     step = (time.perf_counter() - started) / 100
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
-        train.train_one_epoch(training, dataset, config, 1)
+        train.train_one_epoch(*parts, dataset, config, 1)
     on_gpu = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     kernels = [event for event in on_gpu if not event.is_user_annotation]  # such as the optimizer's span over its own
     busy = sum(event.self_device_time_total for event in kernels) / 100 / 1e6

@@ -16,6 +16,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -27,9 +28,8 @@ from torch.utils.data import TensorDataset  # noqa: E402
 
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
-from benchmarks.pool import run_all  # noqa: E402
+from benchmarks.pool import fit, run_all  # noqa: E402
 from common.files import write_atomically  # noqa: E402
-from evaluate import evaluate  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from model import MNIST_MEAN, MNIST_STD, DigitCNN  # noqa: E402
 from training.config import TEXTBOOK, TrainConfig  # noqa: E402
@@ -85,15 +85,9 @@ def run(setting: Setting, seed: int, data_dir: str) -> tuple[Setting, int, np.nd
     data = load(data_dir)
     chosen = {"batch_size": setting.batch_size, "learning_rate": setting.learning_rate}
     config = TrainConfig(**{**TEXTBOOK, **chosen}, seed=seed, epochs=len(ORIGINAL))
-    torch.manual_seed(seed)
-    model = DigitCNN() if setting.normalised else WithoutNormalisation()
-    optimizer = torch.optim.Adam(model.parameters(), setting.learning_rate, fused=True)
-    training = train.Training(model, model, optimizer, model)  # the average of the weights is the weights themselves
-    rows = []
-    for epoch in range(1, config.epochs + 1):
-        loss, accuracy, _ = train.train_one_epoch(training, data.train, config, epoch)
-        test = evaluate(model, data.test)
-        rows.append([100 * accuracy, loss, 100 * test.accuracy, test.loss])
+    with patch.object(train, "DigitCNN", DigitCNN if setting.normalised else WithoutNormalisation):
+        history = fit(config, data)
+    rows = [[100 * e.train_accuracy, e.train_loss, 100 * e.test_accuracy, e.test_loss] for e in history]
     return setting, seed, np.array(rows)
 
 

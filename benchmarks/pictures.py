@@ -5,7 +5,7 @@
 All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
 C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those in
 results/reading, which were trained on such drawings of training images and on such photos of blank paper
-(reading_weights.py), or those of --checkpoint. Needs requirements-benchmarks.txt; takes about ten minutes on two idle
+(reading_weights.py), or those of --checkpoint. Needs the extra benchmarks; takes about ten minutes on two idle
 CPU cores.
 """
 

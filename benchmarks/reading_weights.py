@@ -9,7 +9,7 @@ also learns what is no digit, from parts of photos of blank paper: printed lines
 has a random label, so that the network finds no digit likelier than another there; this is outlier exposure
 (https://arxiv.org/abs/1812.04606) with samples of the uniform distribution. So the training accuracy can't reach 100%.
 Drawings and parts become 28x28 images as in predict.py. Validation and test images are MNIST's alone. Writes
-weights.pt, metrics.csv and run.json. Needs requirements-benchmarks.txt; takes about ten minutes on two CPU cores.
+weights.pt, metrics.csv and run.json. Needs the extra benchmarks; takes about ten minutes on two CPU cores.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -43,14 +44,14 @@ from benchmarks.pictures import (  # noqa: E402
     with_strip,
 )
 from common.command_line import Parser, command  # noqa: E402
-from common.files import write_atomically  # noqa: E402
+from common.files import read_json, write_atomically  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from own_digits.digit_image import COUNT, normalize  # noqa: E402
 from own_digits.ink import find_candidates  # noqa: E402
 from own_digits.picture_file import read_picture  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.metrics import table_heading, table_row, write_metrics  # noqa: E402
-from training.run_files import describe_run, serialize  # noqa: E402
+from training.metrics import metrics_csv  # noqa: E402
+from training.run_files import load_checkpoint, serialize  # noqa: E402
 
 HEIGHT, PAPER = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
 BLANK_PHOTOS = 2_000  # which give two or three parts each
@@ -111,16 +112,12 @@ def main(argv: list[str] | None = None) -> None:
     data = data._replace(train=TensorDataset(images, torch.cat([labels, labels[kept], random_labels])))
 
     config = TrainConfig(epochs=20)
-    run = describe_run(config, data.description, torch.device("cpu"), init=None)
+    with TemporaryDirectory() as folder:
+        history = train.fit(config, data, Path(folder))
+        checkpoint, run = load_checkpoint(Path(folder, "last.pt")), read_json(Path(folder, "run.json"))
     run |= {"drawings": len(kept), "parts_of_blank_photos": len(parts)}
-    training, history = train.build_training(config, torch.device("cpu")), []
-    print(table_heading())
-    for epoch in range(1, config.epochs + 1):
-        history.append(train.run_epoch(training, data, config, epoch))
-        print(table_row(history[-1]), flush=True)
-    run["seconds"] = round(sum(epoch.train_seconds for epoch in history), 2)
-    write_atomically(args.output_dir / "weights.pt", serialize(training.averaged_model.state_dict()))
-    write_metrics(args.output_dir / "metrics.csv", history)
+    write_atomically(args.output_dir / "weights.pt", serialize(checkpoint["averaged_model"]))
+    write_atomically(args.output_dir / "metrics.csv", metrics_csv(history))
     write_atomically(args.output_dir / "run.json", json.dumps(run, indent=2) + "\n")
 
 

@@ -21,17 +21,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import numpy as np  # noqa: E402
-import torch  # noqa: E402
 from torch.utils.data import TensorDataset  # noqa: E402
 
-import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
-from benchmarks.pool import run_all  # noqa: E402
+from benchmarks.pool import fit, run_all  # noqa: E402
 from benchmarks.settings import ABLATION, CHANGES, PROMISING  # noqa: E402
 from common.command_line import Parser, command  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
-from training.config import TrainConfig, setting  # noqa: E402
+from training.config import TrainConfig, flag, parse_arguments  # noqa: E402
 from training.metrics import best_epoch, summarize  # noqa: E402
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
@@ -84,8 +82,7 @@ def run(config: TrainConfig, data_dir: str) -> dict:
     that the other half chooses: that of the lowest loss, or that of best.pt.
     """
     data = load(data_dir)
-    training = train.build_training(config, torch.device("cpu"))
-    history = [train.run_epoch(training, data, config, epoch) for epoch in range(1, config.epochs + 1)]
+    history = fit(config, data)
     swapped = [
         replace(e, validation_accuracy=e.test_accuracy, validation_loss=e.test_loss,
                 test_accuracy=e.validation_accuracy, test_loss=e.validation_loss)
@@ -96,6 +93,14 @@ def run(config: TrainConfig, data_dir: str) -> dict:
     pairs = [[history[-1], swapped[-1]], by_loss, by_accuracy]
     scores = [mean(getattr(e, field) for e in pair) for pair in pairs for field in ("test_accuracy", "test_loss")]
     return {**asdict(config), **dict(zip(SCORES, scores, strict=True))}
+
+
+def setting(text: str) -> tuple[str, object]:
+    """Return the name and the value of a setting that is given as NAME=VALUE. Raises UserError."""
+    name, _, value = text.partition("=")
+    switch = {"true": flag(name), "false": flag(f"no_{name}")}.get(value.lower())
+    ((given, parsed),) = parse_arguments([switch or f"{flag(name)}={value}"])[1].items()
+    return given, parsed
 
 
 def with_seed(config: TrainConfig, seed: int) -> TrainConfig:

@@ -54,14 +54,14 @@ def measure_here(batch_sizes: list[int], data_dir: str) -> None:
         split = load_data("mnist", Path(data_dir)).train
         for batch_size in batch_sizes:
             config, waits = TrainConfig(batch_size=batch_size), []
-            training = train.build_training(config, device)
+            _, _, ddp_model, _ = parts = train.build(config, device)
             if world_size() > 1:
-                training.ddp_model.register_comm_hook(waits, timed_allreduce)
-            train.train_one_epoch(training, first(split, 10 * batch_size), config, 1)  # as a start
+                ddp_model.register_comm_hook(waits, timed_allreduce)
+            train.train_one_epoch(*parts, first(split, 10 * batch_size), config, 1)  # as a start
             waits.clear()
             part = first(split, STEPS * batch_size)
             started = time.perf_counter()
-            train.train_one_epoch(training, part, config, 1)
+            train.train_one_epoch(*parts, part, config, 1)
             seconds = time.perf_counter() - started
             steps = -(-len(part) // batch_size)
             if rank() == 0:

@@ -25,7 +25,7 @@ from benchmarks.pool import run_all  # noqa: E402
 from common.command_line import UserError  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
 from training.config import TrainConfig, config_from  # noqa: E402
-from training.metrics import HEADING, EpochMetrics, read_metrics  # noqa: E402
+from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
 
 RECIPES = {"default": [], "textbook": ["--textbook"]}  # name -> flags
 
@@ -47,7 +47,7 @@ def keep(folders: list[Path], target: Path) -> None:
         differing = [name for name in run if name not in ("config", "seconds") and run[name] != runs[0][name]]
         if differing:
             raise UserError(f"the runs in {folders[0].parent} differ in {', '.join(differing)}: delete that folder")
-    lines = [f"seed,{HEADING}"]
+    lines = [",".join(["seed", *COLUMNS])]
     for folder, run in zip(folders, runs, strict=True):
         for epoch in read_metrics(folder / "metrics.csv"):
             lines.append(",".join(map(str, [run["config"]["seed"], *astuple(epoch)])))

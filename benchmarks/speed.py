@@ -229,10 +229,10 @@ def profile_epoch() -> str:
     """List where the time of 100 training steps goes, by the operators' own time."""
     images = torch.randint(256, (100 * 128, 28, 28), dtype=torch.uint8)
     dataset, config = TensorDataset(images, torch.randint(10, (len(images),))), TrainConfig(epochs=1)
-    training = train.build_training(config, torch.device("cpu"))
-    train.train_one_epoch(training, dataset, config, 1)
+    parts = train.build(config, torch.device("cpu"))
+    train.train_one_epoch(*parts, dataset, config, 1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        train.train_one_epoch(training, dataset, config, 1)
+        train.train_one_epoch(*parts, dataset, config, 1)
     operators = sorted(profile.key_averages(), key=lambda operator: operator.self_cpu_time_total, reverse=True)
     total = sum(operator.self_cpu_time_total for operator in operators)
     rows = [[f"`{operator.key}`", f"{operator.self_cpu_time_total / total:.0%}"] for operator in operators[:8]]

@@ -1,15 +1,13 @@
-"""What all commands share: errors told in one line, exit codes, and signals that end a command."""
+"""What all commands share: errors told in one line, and exit codes."""
 
 import argparse
-import contextlib
 import functools
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -19,52 +17,27 @@ class UserError(Exception):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, without the usage text."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-@contextlib.contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM, and what clusters send before they preempt a job, raise KeyboardInterrupt as Ctrl-C does."""
-    names = ("SIGTERM", "SIGHUP", "SIGUSR1") if threading.current_thread() is threading.main_thread() else ()
-    # A signal that is ignored, as SIGHUP is under nohup, stays so.
-    changed = [s for s in signal.Signals if s.name in names and signal.getsignal(s) == signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+def command(main: FunctionType) -> Callable[..., int]:
+    """Decorate a script's `main(argv=None)` so that it returns the exit code; each process prints its own errors.
 
-
-def command(main: Callable) -> Callable:
-    """Decorate a script's `main(argv=None)` so that it returns the exit code, its own or one of these.
-
-    0: done. 2: wrong arguments or unusable input, told in one line on standard error. 130: interrupted by Ctrl-C or
-    another signal, told in one line, too.
+    0: done, or what main returns. 2: wrong arguments or unusable input, told in one line on standard error.
+    130: interrupted by Ctrl-C, told in one line, too.
     """
+    script = Path(main.__code__.co_filename).name
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
-        script = Path(sys.modules[main.__module__].__file__).name
-        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that torchrun started on this machine
         try:
-            with signals_interrupt():
-                exit_code = main(argv) or 0
-                print(end="", flush=True)
-                return exit_code
-        except BrokenPipeError:  # the reader of the output has gone, as in `python evaluate.py ... | head -2`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 2
+            return main(argv) or 0
         except (UserError, OSError) as error:
-            if not is_first:
-                time.sleep(5)  # the first process prints an error that all have, and torchrun then ends the others
             print_error(script, error)
             return 2
         except KeyboardInterrupt as interrupt:
-            if is_first:
-                print(f"{script}: interrupted{interrupt}", file=sys.stderr)
+            print_line(script, f"interrupted{interrupt}")
             return 130
 
     return run
@@ -74,4 +47,10 @@ def print_error(script: str, error: Exception | str) -> None:
     """Print an error in one line on standard error."""
     if isinstance(error, OSError) and error.filename:
         error = f"can't use {error.filename}: {error.strerror}"
-    print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print_line(script, f"error: {' '.join(str(error).split())}")
+
+
+def print_line(script: str, text: str) -> None:
+    """Print a line of a script, which under torchrun has the rank of its process, on standard error."""
+    rank = f", rank {os.environ['RANK']}" if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else ""
+    print(f"{script}{rank}: {text}", file=sys.stderr)

@@ -1,11 +1,9 @@
 """Writing files so that a reader, or a crash at any moment, finds the old file or the new one, never a part of one."""
 
 import contextlib
-import errno
 import json
 import os
-import sys
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,30 +22,29 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"can't write {path}: {reason}; make room there or choose another folder") from error
+        advice = "make room there, close it in other programs, or choose another folder"
+        raise UserError(f"can't write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def lock(folder: Path) -> contextlib.AbstractContextManager:
-    """Hold the lock of a folder, `.lock` in it, until the end of a with statement or of the process, however it ends.
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, `.lock` in it, until the with statement or the process ends, however it ends.
 
-    Some network file systems have no locks: there, it only warns. Raises UserError when another process holds the lock.
+    Raises UserError when another process holds the lock, or when the folder can't be written.
     """
-    file = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(file, fallback_to_soft=False).acquire(timeout=0)  # a soft lock would outlive a killed process
+        held = FileLock(folder / ".lock", mode=0o666).acquire(timeout=0)  # for whoever may write into the folder
     except Timeout as error:
-        advice = f"wait for its end or choose another folder; if none is alive, delete {file}"
+        advice = "wait for its end or choose another folder"
         raise UserError(f"another process is at work in {folder}: {advice}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
-        print(f"warning: {folder} has no locks: nothing keeps a second run out of it", file=sys.stderr)
-        return contextlib.nullcontext()
+        raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
+    with held:
+        yield
 
 
 def read_json(path: Path) -> dict:
@@ -56,15 +53,3 @@ def read_json(path: Path) -> dict:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-
-
-def archive(folder: Path, names: list[str]) -> Path | None:
-    """Move those files of folder that exist to folder/archive/<time>/; return that, or None."""
-    existing = [folder / name for name in names if (folder / name).exists()]
-    if not existing:
-        return None
-    target = folder / "archive" / datetime.now().isoformat().replace(":", "-")
-    target.mkdir(parents=True)
-    for file in existing:
-        file.rename(target / file.name)
-    return target

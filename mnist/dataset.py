@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import TensorDataset
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import calculate_md5, check_integrity
@@ -43,7 +42,7 @@ class Data(NamedTuple):
 def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
     """Make sure that a data set is there; return its name, and a line of warning where it is the synthetic one.
 
-    "auto" is MNIST, or the synthetic one where MNIST can't be had. Raises UserError for files that can't be used.
+    "auto" is MNIST if it is available, else the synthetic one. Raises UserError for files that can't be used.
     """
     if name not in ("auto", *DATASETS):
         raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")
@@ -63,34 +62,32 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
 def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: torch.device | str = "cpu") -> Data:
     """Load a data set onto the device; download it, or draw the synthetic one, where data_dir does not have it.
 
-    The last validation_size training images are the validation split. Raises UserError.
+    The last validation_size training images are the validation split; with 0 it is empty. Raises UserError.
     """
     folder = fetch(name, data_dir)
     if name == "mnist":
         check_mnist(folder)
     try:
-        halves = (DATASETS[name](data_dir, train=is_train) for is_train in (True, False))
+        halves = [DATASETS[name](data_dir, train=is_train) for is_train in (True, False)]
         whole, test = (TensorDataset(half.data, half.targets) for half in halves)
     except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
         raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
-    whole, test = (TensorDataset(*(tensor.to(device) for tensor in half.tensors)) for half in (whole, test))
     cut = len(whole) - validation_size
     if cut < 1:
         raise UserError(f"--validation-size {validation_size} leaves none of {len(whole)} images to train on")
-    splits = {"train": TensorDataset(*whole[:cut]), "validation": TensorDataset(*whole[cut:]), "test": test}
+    train, validation, test = (
+        TensorDataset(*(tensor.to(device) for tensor in tensors)) for tensors in (whole[:cut], whole[cut:], test[:])
+    )
+    images = {"train": len(train), "validation": len(validation), "test": len(test)}
     md5 = {file: calculate_md5(folder / file) for file in MD5}
-    images = {split: len(dataset) for split, dataset in splits.items()}
-    return Data(**splits, description={"name": name, "md5": md5, "images": images})
+    return Data(train, validation, test, {"name": name, "md5": md5, "images": images})
 
 
 def check_mnist(folder: Path) -> None:
     """Raise UserError unless those files of MNIST that are in the folder are MNIST's, bit for bit."""
     wrong = [file for file in MD5 if (folder / file).exists() and not check_integrity(folder / file, MD5[file])]
-    if len(wrong) == len(MD5):
-        what = "those of another data set, not MNIST's (FashionMNIST and KMNIST have the same names)"
-        raise UserError(f"the files in {folder} are {what}: move them to a folder of their own")
     if wrong:
-        what = "damaged (wrong MD5); delete that, and the next run downloads it again"
+        what = "damaged, or of another data set (wrong MD5); delete that, and the next run downloads it again"
         raise UserError(f"{', '.join(wrong)} in {folder}: {what}")
 
 
@@ -108,7 +105,7 @@ def fetch(name: str, data_dir: Path) -> Path:
         raise UserError(f"the files in {folder} have a dot before idx: rename them to {', '.join(MD5)}")
     folder.mkdir(parents=True, exist_ok=True)
     if name != "synthetic":
-        print(f"Fetching {name}: a mirror that doesn't answer is given up after {MIRROR_TIMEOUT} s", file=sys.stderr)
+        print(f"Downloading {name} (each mirror gets {MIRROR_TIMEOUT} s to answer)", file=sys.stderr)
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MIRROR_TIMEOUT)  # torchvision sets no limit
     try:
@@ -135,8 +132,3 @@ def fetch(name: str, data_dir: Path) -> Path:
         raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
     finally:
         socket.setdefaulttimeout(timeout_before)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Turn images, (B, 28, 28) uint8, into what the network takes: (B, 1, 28, 28) floats in [0, 1]."""
-    return images.unsqueeze(1).float().div_(255)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Generator
 from torchvision.datasets import MNIST
 
-from mnist.augmentation import random_maps, warp
+from mnist.augmentation import random_theta, warp
 
 FONTS = [
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "DejaVuSerif-Italic",
@@ -39,17 +39,17 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
     """Draw random digits in random fonts: images, (count, 28, 28) uint8, light ink on black; labels, (count,) uint8."""
     glyphs = torch.stack([torch.from_numpy(draw_glyph(font, digit)) for font in FONTS for digit in range(10)])
     choice = torch.randint(len(glyphs), (count,), generator=generator)
-    maps = random_maps(torch.ones(count), [15, 15, 0.2, 2], elastic=0, control_points=4, generator=generator)
+    theta = random_theta(torch.ones(count), [15, 15, 0.2, 2], elastic_pixels=0, control_points=4, generator=generator)
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
     for chunk in torch.arange(count).split(1000):
-        warped = warp(glyphs[choice[chunk], None].float(), maps[chunk])  # (1000, 1, 28, 28)
+        warped = warp(glyphs[choice[chunk], None].float(), theta[chunk])  # (1000, 1, 28, 28)
         images[chunk] = warped.squeeze(1).round().byte()
     return images.numpy(), (choice % 10).byte().numpy()
 
 
 def draw_glyph(font: str, digit: int) -> np.ndarray:
     """Draw one digit, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
-    from common.figures import matplotlib  # only where digits are drawn: its import takes a while
+    import matplotlib  # only where digits are drawn: its import takes a while
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     canvas = Image.new("L", (200, 200))

@@ -96,13 +96,13 @@ def normalize(ink: np.ndarray) -> np.ndarray | None:
     mask = ink > 0.5
     if not mask.any():
         return None
-    depth = ndimage.distance_transform_edt(mask)  # to the nearest background pixel
+    depth = np.asarray(ndimage.distance_transform_edt(mask))  # to the nearest background pixel
     width = 4 * depth[mask].mean() - 2  # of a long bar, whose pixels lie a quarter of its width deep on average
     if width > OVERSAMPLING * MAX_DIGIT_STROKE_WIDTH:
         return None
     target_width = np.clip(width, OVERSAMPLING * MIN_STROKE_WIDTH, OVERSAMPLING * MAX_STROKE_WIDTH)
     if width != target_width:  # move the edges, where the signed distance is 0
-        distance = np.where(mask, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~mask))
+        distance = np.where(mask, depth - 0.5, 0.5 - np.asarray(ndimage.distance_transform_edt(~mask)))
         ink = (distance + (target_width - width) / 2 + 0.5).clip(0, 1)
     ink = scale_to_box(ink)
     # MNIST's boxes were moved by whole pixels.
@@ -115,7 +115,7 @@ def normalize(ink: np.ndarray) -> np.ndarray | None:
 
 def scale_to_box(ink: np.ndarray) -> np.ndarray:
     """Return ink, (h, w) in [0, 1], cropped to the digit, with 20 * OVERSAMPLING pixels on the longer side."""
-    box = Image.fromarray(ink > 0.5).getbbox()  # left, top, right, bottom
+    box = Image.fromarray(ink > 0.5).getbbox() or (0, 0, 1, 1)  # left, top, right, bottom
     lengths = box[2] - box[0], box[3] - box[1]
     size = [max(1, round(OVERSAMPLING * BOX / max(lengths) * length)) for length in lengths]
     image = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)

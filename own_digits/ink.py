@@ -7,7 +7,7 @@ thresholds are tried, and an opening that removes lines. Each way gives a candid
 between them (digit_image.py).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -48,13 +48,13 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
             continue  # no ink
         ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
         # Only the part with ink is searched: the result is the same, and a clean drawing takes less time.
-        x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox()
+        x0, y0, x1, y1 = Image.fromarray(ink > LOWEST_THRESHOLD).getbbox() or (0, 0, 0, 0)
         x0, y0 = max(0, x0 - MARGIN), max(0, y0 - MARGIN)
         window = np.s_[y0 : y1 + MARGIN, x0 : x1 + MARGIN]
         ink, paper, border = ink[window], paper[window], is_border[window]
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
-            labels, number = ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED)
+            labels, number = cast(tuple, ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED))
             for selected, box in find_groups(ink, labels) if number else []:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from model import DigitCNN
 
 NEXT_LAYER = {"conv1": "conv2", "conv2": "fc1", "fc1": "fc2"}
 
 
 @contextmanager
-def record_activations(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def record_activations(model: DigitCNN) -> Iterator[dict[str, Tensor]]:
     """Record the activations of each layer, after pooling and ReLU, of the last images that go through the network.
 
     They are what the next layer gets: conv1 (B, 10, 13, 13), conv2 (B, 500), which is (B, 20, 5, 5), fc1 (B, 50).
@@ -34,7 +36,7 @@ def as_bytes(activations: Tensor) -> dict:
     return {"scale": scale, "values": (255 / scale * activations).round().int().flatten().tolist()}
 
 
-def kernels(model: nn.Module) -> dict:
+def kernels(model: DigitCNN) -> dict:
     """Return the weights that the page shows, for JSON: the kernels of each map, and each unit's votes for the digits.
 
     conv1 is (10, 1, 25), conv2 (20, 10, 25); fc1, whose units' votes are the weights of fc2, (50, 10, 1).

@@ -4,8 +4,8 @@ import warnings
 from pathlib import Path
 
 from common.command_line import UserError
-from common.figures import Figure, save_figure, without_tex
 from own_digits.reader import Answer
+from training.charts import Figure, in_default_style, save_figure
 
 
 def check_can_write_preview(path: Path) -> None:
@@ -19,7 +19,7 @@ def check_can_write_preview(path: Path) -> None:
         raise UserError(f"can't write {path}: {error.strerror}") from error
 
 
-@without_tex
+@in_default_style
 def draw_answers(path: Path, answers: list[tuple[str, Answer]], title: str, max_shown: int = 60) -> None:
     """Draw a row for each pair of a file's name and its answer, as a PNG file. Raises UserError if that fails."""
     shown = answers[:max_shown]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from model import DigitCNN
 from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
 from training.run_files import load_weights
@@ -51,7 +52,7 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
     return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if "epoch" in content else str(path)
 
 
-def read_digit(model: nn.Module, file: Path | BinaryIO) -> Answer:
+def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
     """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it.
 
     The probabilities are averages over nine views of the image, as a network is often too sure of a single one.
@@ -69,5 +70,5 @@ def views(image: torch.Tensor) -> torch.Tensor:
     for degrees, scale in product((0, -10, 10), (1, 0.85, 1.15)):
         cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
         maps.append([[cos, -sin, 0], [sin, cos, 0]])
-    grid = F.affine_grid(torch.tensor(maps), (len(maps), 1, *image.shape), align_corners=False)
+    grid = F.affine_grid(torch.tensor(maps), [len(maps), 1, *image.shape], align_corners=False)
     return F.grid_sample(image.expand(len(maps), 1, -1, -1), grid, align_corners=False)

@@ -8,10 +8,10 @@ from collections.abc import Container
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from common.command_line import UserError
+from model import DigitCNN
 from own_digits.layers import as_bytes, kernels, record_activations
 from own_digits.reader import read_digit
 
@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
     models are networks by the descriptions of their weights; the page steps through them in this order.
     """
 
-    def __init__(self, port: int, models: dict[str, nn.Module]) -> None:
+    def __init__(self, port: int, models: dict[str, DigitCNN]) -> None:
         weights = [{"name": name, **kernels(model)} for name, model in models.items()]
         self.contents = {
             "/": (PAGE.read_bytes(), "text/html; charset=utf-8"),
@@ -38,9 +38,9 @@ class Server(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise UserError(f"can't listen on port {port} ({error}): choose another --port") from error
 
-    def handle_error(self, *request: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):  # the browser closed the connection
-            super().handle_error(*request)
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     POST /answer/N takes a picture file and returns JSON: the answer of network N, the 28x28 image, and the activations.
     """
 
-    server: Server
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"  # keeps the connection open for the next drawing
     wbufsize = 65536  # bytes: sends headers and content at once, without waiting for an acknowledgement between them
 
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
                 status, content = HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)}
             self.reply(status, json.dumps(content).encode(), "application/json")
 
-    def answer(self, model: nn.Module, picture: io.BytesIO) -> dict:
+    def answer(self, model: DigitCNN, picture: io.BytesIO) -> dict:
         """Return what a network reads in a picture, for JSON. Raises UserError when there is no digit in it."""
         with self.server.lock, record_activations(model) as activations:
             answer = read_digit(model, picture)
@@ -100,5 +100,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Print nothing for a request."""

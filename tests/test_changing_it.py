@@ -106,18 +106,18 @@ def test_change_applies_to_the_program_as_it_is(title, tmp_path):
 @pytest.mark.exhaustive
 def test_every_epoch_leaves_a_checkpoint(train_changed, tmp_path):
     checkpoint = train_changed("A checkpoint of every epoch")
-    assert_bitwise_equal(load_checkpoint(tmp_path / "run" / "epochs" / "1.pt"), checkpoint)
+    assert_bitwise_equal(load_checkpoint(tmp_path / "run" / "epoch-1.pt"), checkpoint)
 
 
 @pytest.mark.exhaustive
 def test_checkpoint_of_an_epoch_evaluates_and_is_archived_by_the_next_run(train_changed, small_run, tmp_path):
-    first = tmp_path / "run" / "epochs" / "1.pt"
+    first = tmp_path / "run" / "epoch-1.pt"
     train_changed("A checkpoint of every epoch")
     content = first.read_bytes()
     data_dir = small_run[small_run.index("--data-dir") + 1]
     run(tmp_path / "program", "evaluate.py", str(first), "--data-dir", data_dir, "--device", "cpu")
     run(tmp_path / "program", "train.py", *small_run, "--epochs", "1", "--seed", "1")
-    (archived,) = (tmp_path / "run" / "archive").glob("*/epochs/1.pt")
+    (archived,) = (tmp_path / "run" / "archive").glob("*/epoch-1.pt")
     assert archived.read_bytes() == content != first.read_bytes()
 
 

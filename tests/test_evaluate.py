@@ -81,6 +81,13 @@ def test_evaluation_does_not_depend_on_the_device(reference, data):
     assert one.loss == pytest.approx(other.loss, abs=1e-4)  # convolutions in TF32 there
 
 
+def test_evaluation_of_no_image_has_no_accuracy_and_no_loss(reference):
+    nothing = TensorDataset(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    evaluation = evaluate.evaluate(reference, nothing)
+    assert (evaluation.images, evaluation.correct) == (0, 0)
+    assert math.isnan(evaluation.accuracy) and math.isnan(evaluation.loss)
+
+
 def test_evaluation_leaves_the_model_as_it_was(data):
     model = DigitCNN().train()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -171,10 +178,10 @@ def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
 
 
 def test_filters_are_drawn_of_the_evaluated_weights_and_an_image_of_each_digit(run, data_dir, tmp_path, monkeypatch):
-    from own_digits import filters
+    from training import charts
 
     drawn = []
-    monkeypatch.setattr(filters, "draw_filters", lambda *arguments: drawn.extend(arguments))
+    monkeypatch.setattr(charts, "draw_filters", lambda *arguments: drawn.extend(arguments))
     flags = ["--data-dir", str(data_dir), "--device", "cpu", "--pictures", str(tmp_path)]
     assert evaluate.main([str(run / "best.pt"), *flags]) == 0
     path, model, images, title = drawn

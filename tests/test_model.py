@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnist.dataset import to_float
+from mnist.augmentation import to_float
 from model import DigitCNN
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pytest
 
 import plot_results
+from training.charts import draw_curves
 from training.config import TrainConfig
-from training.metrics import EpochMetrics, write_metrics
+from training.metrics import EpochMetrics, metrics_csv
 
 
 def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99), epochs=2):
@@ -14,7 +15,8 @@ def write_run(folder, seed=0, dataset="mnist", test_accuracies=(0.98, 0.99), epo
         EpochMetrics(i + 1, 1e-3, 0.1, 0.97, 0.05 / (i + 1), 0.98 + i / 100, 0.04, accuracy, 3.0)
         for i, accuracy in enumerate(test_accuracies)
     ]
-    write_metrics(folder / "metrics.csv", history)
+    folder.mkdir()
+    (folder / "metrics.csv").write_text(metrics_csv(history))
     (folder / "run.json").write_text(
         json.dumps({"config": asdict(TrainConfig(epochs=epochs, dataset=dataset, seed=seed))})
     )
@@ -61,6 +63,31 @@ def test_curves_are_drawn_and_the_same_every_time(tmp_path):
         pictures.append((tmp_path / name / "curves.png").read_bytes())
     assert pictures[0] == pictures[1]
     assert pictures[0].startswith(b"\x89PNG")
+
+
+def test_curves_show_means_and_bands_of_one_standard_deviation_of_the_sample(tmp_path):
+    histories = [
+        [EpochMetrics(epoch, 1e-3, loss, 0.97, 0.05, 0.98, 0.04, 0.99, 3.0) for epoch in (1, 2)]
+        for loss in (0.2, 0.3, 0.7)
+    ]
+    losses = draw_curves(tmp_path / "curves.png", histories, "title", "table").axes[0]
+    (line,) = [line for line in losses.lines if line.get_label() == "training"]
+    assert line.get_ydata() == pytest.approx([0.4, 0.4])
+    band = losses.collections[0].get_paths()[0].vertices[:, 1]
+    deviation = math.sqrt((0.2**2 + 0.1**2 + 0.3**2) / 2)
+    assert [band.min(), band.max()] == pytest.approx([0.4 - deviation, 0.4 + deviation])
+
+
+def test_without_validation_images_there_is_no_curve_and_a_dash(tmp_path):
+    history = [EpochMetrics(epoch, 1e-3, 0.1, 0.97, None, None, 0.04, 0.99, 3.0) for epoch in (1, 2)]
+    curves = draw_curves(tmp_path / "curves.png", [history], "title", "table")
+    for axes in curves.axes:
+        assert [line.get_label() for line in axes.lines] == ["training", "test"]
+    text = plot_results.results_markdown([TrainConfig(epochs=2, validation_size=0)], [history])
+    assert (
+        "|     2 |            97.00% |        0.1000 |                   - |               - |        99.00% |" in text
+    )
+    assert text.endswith("best.pt, the last epoch: test accuracy 99.00%, test loss 0.0400\n")
 
 
 def test_unfinished_run_says_how_far_it_is(tmp_path):

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from dataclasses import fields
 
 import pytest
 from conftest import REPOSITORY
@@ -15,7 +14,6 @@ import predict
 import train
 from benchmarks import seeds
 from model import DigitCNN
-from training.config import TrainConfig
 from training.metrics import read_metrics
 from training.run_files import load_weights
 
@@ -28,7 +26,7 @@ def page(name: str) -> str:
 
 
 def test_front_page_is_short_and_begins_with_the_three_commands():
-    assert len(README.splitlines()) <= 150
+    assert len(README.splitlines()) <= 140
     assert re.findall(r"^    (.*)$", README, re.MULTILINE)[:3] == [
         "pip install -r requirements.txt && python train.py --epochs 10",
         "python evaluate.py checkpoints/best.pt",
@@ -51,14 +49,9 @@ def test_tables_and_curves_are_those_of_the_committed_runs(recipe, name):
 def test_every_flag_is_named(capsys, script):
     with pytest.raises(SystemExit):
         script.main(["--help"])
-    flags = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
+    flags = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)) - {"--help"}
     assert flags
     assert [flag for flag in flags if not re.search(rf"`[^`\n]*{flag}\b(?!-)", DOCS)] == []
-
-
-def test_every_field_of_the_recipe_is_named_or_has_a_flag_that_is():
-    flags = {field.name: f"--{field.name}".replace("_", "-") for field in fields(TrainConfig)}
-    assert [name for name, flag in flags.items() if flag not in DOCS and f"`{name}`" not in DOCS] == []
 
 
 def test_every_module_at_the_root_and_every_room_is_named():

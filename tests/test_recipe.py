@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import train
-from benchmarks import original, recipe, textbook
+from benchmarks import original, pool, recipe, textbook
 from benchmarks.settings import ABLATION, CHANGES, PROMISING
-from training.config import TEXTBOOK, TrainConfig, setting
+from training.config import TEXTBOOK, TrainConfig
 from training.metrics import EpochMetrics
 
 
@@ -21,7 +21,7 @@ def test_ablation_goes_from_the_textbook_recipe_to_the_default_one_change_after_
 
 def test_each_row_is_run_again_by_the_arguments_that_it_names():
     for config in [*ABLATION.values(), *CHANGES.values(), *PROMISING.values()]:
-        assert TrainConfig(**dict(map(setting, recipe.arguments(config).split()))) == config
+        assert TrainConfig(**dict(map(recipe.setting, recipe.arguments(config).split()))) == config
 
 
 @pytest.mark.parametrize("text", ["speed=1", "augment=perhaps", "batch_size=many", "learning_rate", "epochs=0"])
@@ -34,12 +34,12 @@ def test_each_half_of_the_held_out_images_scores_the_epoch_that_the_other_half_c
     accuracies = {3: (0.99, 0.97), 7: (0.96, 0.98), 10: (0.95, 0.93)}  # of both halves; else 0.9
     losses = {4: (0.1, 0.3), 8: (0.4, 0.2)}  # else 0.5
 
-    def epoch_of_known_scores(training, data, config, epoch):
+    def epoch_of_known_scores(epoch):
         (one, other), (one_loss, other_loss) = accuracies.get(epoch, (0.9, 0.9)), losses.get(epoch, (0.5, 0.5))
         return EpochMetrics(epoch, 0.01, 0.5, 0.8, one_loss, one, other_loss, other, 1.0)
 
     monkeypatch.setattr(recipe, "load", lambda data_dir: data)
-    monkeypatch.setattr(train, "run_epoch", epoch_of_known_scores)
+    monkeypatch.setattr(recipe, "fit", lambda config, data: [epoch_of_known_scores(e + 1) for e in range(10)])
     record = recipe.run(TrainConfig(), "")
     assert record["last_accuracy"] == pytest.approx(0.94)
     assert record["last_loss"] == pytest.approx(0.5)
@@ -66,6 +66,14 @@ def test_differences_are_those_of_runs_with_the_same_seed():
     rows = [line for line in recipe.report(runs).split("\n## ")[3].splitlines() if line.startswith("| Adam")]
     assert len(rows) == 1
     assert "| +1.000 ± 0.000 | +0.0000 ± 0.0000 |" in rows[0]
+
+
+def test_run_without_files_trains_as_train_py_does_and_prints_nothing(data, tmp_path, capsys):
+    config = TrainConfig(epochs=2, batch_size=100, dataset="synthetic")
+    quiet = pool.fit(config, data)
+    assert capsys.readouterr().out == ""
+    loud = train.fit(config, data, tmp_path)
+    assert [replace(epoch, train_seconds=0) for epoch in quiet] == [replace(epoch, train_seconds=0) for epoch in loud]
 
 
 def test_interrupted_table_goes_on(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-import errno
 import json
 import math
 import shutil
 import signal
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,12 +11,13 @@ import evaluate as evaluate_script
 import plot_results
 import train
 from common.command_line import UserError
-from evaluate import evaluate
-from mnist.augmentation import random_maps
-from train import build_training, epoch_seed, learning_rate_at, train_one_epoch
+from evaluate import Evaluation, evaluate
+from mnist.augmentation import random_theta
+from train import build, epoch_seed, learning_rate_at, train_one_epoch
+from training import run_files as run_files_module
 from training.config import TEXTBOOK, TrainConfig, parse_arguments
 from training.metrics import best_epoch, read_metrics, table_row
-from training.run_files import load_checkpoint, load_weights
+from training.run_files import hash_code, load_checkpoint, load_weights
 
 SYNTHETIC = (
     "warning: This run trains on synthetic digits, drawn from fonts and far easier than handwriting: its numbers say "
@@ -33,6 +34,22 @@ def run_files(folder):
             del epoch["train_seconds"]
     metrics = [line.rsplit(",", 1)[0] for line in (folder / "metrics.csv").read_text().splitlines()]
     return checkpoints, metrics
+
+
+CPU = torch.device("cpu")
+
+
+def interrupt(monkeypatch, epoch):
+    """Let Ctrl-C come in that epoch, after its training and before it is saved."""
+    train_one_epoch = train.train_one_epoch
+
+    def train_and_interrupt(*arguments):
+        result = train_one_epoch(*arguments)
+        if arguments[-1] == epoch:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(train, "train_one_epoch", train_and_interrupt)
 
 
 def assert_bitwise_equal(first, second):
@@ -66,29 +83,28 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_augmentation_fades_to_half_its_strength_over_the_run_however_long_it_is(data, monkeypatch, epochs):
     drawn = []
-    monkeypatch.setattr(train, "random_maps", lambda s, *limits: drawn.append(s) or random_maps(s, *limits))
+    monkeypatch.setattr(train, "random_theta", lambda s, *limits: drawn.append(s) or random_theta(s, *limits))
     config = TrainConfig(epochs=epochs)
-    training = build_training(config, torch.device("cpu"))
+    parts = build(config, CPU)
     for epoch in range(1, epochs + 1):
-        train_one_epoch(training, data.train, config, epoch)
-    strengths = torch.cat(drawn)
-    assert len(strengths) == epochs * len(data.train)
-    torch.testing.assert_close(strengths, torch.linspace(1, 0.5, len(strengths) + 1)[:-1])
+        train_one_epoch(*parts, data.train, config, epoch)
+    places = [torch.randperm(800, generator=torch.Generator().manual_seed(epoch_seed(0, e + 1))) for e in range(epochs)]
+    strengths = torch.cat([strength[order] for strength, order in zip(drawn, places, strict=True)])
+    torch.testing.assert_close(strengths, torch.linspace(1, 0.5, epochs * 800 + 1)[:-1])
 
 
 def test_textbook_epoch_is_the_plain_loop_with_adam(data, float64):
     config = TrainConfig(**TEXTBOOK, batch_size=64)
-    training = build_training(config, torch.device("cpu"))
-    loss, accuracy, _ = train_one_epoch(training, data.train, config, epoch=1)
+    model, average, ddp_model, optimizer = build(config, CPU)
+    loss, accuracy = train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch=1)
 
     torch.manual_seed(0)
-    model = train.DigitCNN()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    plain_model = train.DigitCNN()
+    optimizer = torch.optim.Adam(plain_model.parameters(), lr=1e-3)
     total, correct = 0.0, 0
-    torch.manual_seed(epoch_seed(0, 1))
-    for indices in torch.randperm(800).split(64):
+    for indices in torch.randperm(800, generator=torch.Generator().manual_seed(epoch_seed(0, 1))).split(64):
         images, labels = data.train[indices]
-        logits = model(images[:, None] / 255)
+        logits = plain_model(images[:, None] / 255)
         batch_loss = torch.nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
         batch_loss.backward()
@@ -98,45 +114,45 @@ def test_textbook_epoch_is_the_plain_loop_with_adam(data, float64):
     # A gradient's rounding error, about 1e-16, moves a weight by learning rate / eps = 1e5 times it at most in a step.
     assert loss == pytest.approx(total / 800, rel=1e-9)
     assert accuracy == correct / 800
-    for ours, plain in zip(training.averaged_model.parameters(), model.parameters(), strict=True):
+    for ours, plain in zip(average.parameters(), plain_model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
 
 
 def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch):
     config = TrainConfig(batch_size=40, ema_decay=0.6)
-    training = build_training(config, torch.device("cpu"))
-    expected, steps = training.model.fc2.bias.detach().clone(), 0
-    step = training.optimizer.step
+    model, average, ddp_model, optimizer = build(config, CPU)
+    expected, steps = model.fc2.bias.detach().clone(), 0
+    step = optimizer.step
 
     def step_and_average():
         nonlocal expected, steps
         step()
         decay = min(0.6, (1 + steps) / (10 + steps))
-        expected, steps = decay * expected + (1 - decay) * training.model.fc2.bias.detach(), steps + 1
+        expected, steps = decay * expected + (1 - decay) * model.fc2.bias.detach(), steps + 1
 
-    monkeypatch.setattr(training.optimizer, "step", step_and_average)
+    monkeypatch.setattr(optimizer, "step", step_and_average)
     for epoch in (1, 2):
-        train_one_epoch(training, data.train, config, epoch)
+        train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch)
     assert steps == 40
-    torch.testing.assert_close(training.averaged_model.fc2.bias.detach(), expected)
+    torch.testing.assert_close(average.fc2.bias.detach(), expected)
 
 
 def test_learning_rate_runs_through_its_schedule_in_equal_steps(data, monkeypatch):
     config, rates = TrainConfig(epochs=4, batch_size=80, learning_rate=1.0), []
-    training = build_training(config, torch.device("cpu"))
-    monkeypatch.setattr(training.optimizer, "step", lambda: rates.append(training.optimizer.param_groups[0]["lr"]))
-    last_rates = [train_one_epoch(training, data.train, config, epoch)[2] for epoch in (1, 2, 3, 4)]
+    *models, optimizer = build(config, CPU)
+    monkeypatch.setattr(optimizer, "step", lambda: rates.append(optimizer.param_groups[0]["lr"]))
+    for epoch in (1, 2, 3, 4):
+        train_one_epoch(*models, optimizer, data.train, config, epoch)
     assert rates[:8] == pytest.approx([(step + 0.5) / 8 for step in range(8)])  # a fifth of 40 steps
     assert rates[8:] == pytest.approx([(31.5 - step) / 32 for step in range(32)])
-    assert last_rates == rates[9::10]
 
 
 def test_mixed_precision_trains_as_well_and_is_bitwise_the_same_again(data):
     def epoch(amp):
         config = TrainConfig(batch_size=40, amp=amp)
-        training = build_training(config, torch.device("cpu"))
-        result = train_one_epoch(training, data.train, config, epoch=1)
-        assert all(parameter.dtype == torch.float32 for parameter in training.model.parameters())
+        model, *others = build(config, CPU)
+        result = train_one_epoch(model, *others, data.train, config, epoch=1)
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
         return result
 
     loss, amp_loss = epoch(False)[0], epoch(True)[0]
@@ -151,16 +167,15 @@ def test_augmentation_changes_the_images_but_not_their_labels(data):
 
     def epoch(augment):
         config = TrainConfig(batch_size=800, augment=augment)
-        training = build_training(config, torch.device("cpu"))
-        training.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        return train_one_epoch(training, data.train, config, epoch=1)
+        model, *others = build(config, CPU)
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        return train_one_epoch(model, *others, data.train, config, epoch=1)
 
     (plain_loss, *_), (augmented_loss, *_) = epoch(False), epoch(True)
     assert (seen[0] != seen[1]).flatten(1).any(dim=1).all()
     # the same digit at the same place of the batch: an image is nearest to itself among all of the batch
     nearest = torch.cdist(seen[1].flatten(1), seen[0].flatten(1)).argmin(dim=1)
-    torch.manual_seed(epoch_seed(0, 1))
-    labels = data.train.tensors[1][torch.randperm(800)]
+    labels = data.train.tensors[1][torch.randperm(800, generator=torch.Generator().manual_seed(epoch_seed(0, 1)))]
     assert (labels[nearest] == labels).float().mean() > 0.7  # by chance it would be 0.1
     assert plain_loss != augmented_loss
 
@@ -169,40 +184,41 @@ def test_every_epoch_of_every_seed_has_a_seed_of_its_own():
     assert len({epoch_seed(seed, epoch) for seed in range(20) for epoch in range(20)}) == 400
 
 
+@pytest.fixture
+def recorded(monkeypatch):
+    """What the network sees in each training step: images, and the seed of the generator that its layers draw from."""
+    seen, forward = [], train.DigitCNN.forward
+
+    def record(model, images):
+        seen.append((images.detach(), torch.initial_seed()))
+        return forward(model, images)
+
+    monkeypatch.setattr(train.DigitCNN, "forward", record)
+    return seen
+
+
 @pytest.mark.parametrize("batch_size", [1, 64, 799, 800, 801])
-def test_epoch_trains_on_every_image_once_with_the_ragged_tail(data, monkeypatch, batch_size):
-    sizes, seen, config = [], [], TrainConfig(batch_size=batch_size, augment=False)
-
-    def note(training, batch, divisor, config):
-        sizes.append((len(batch[0]), divisor))
-        seen.extend(batch[0].flatten(1).sum(dim=1).tolist())
-        return torch.zeros(()), torch.zeros(())
-
-    monkeypatch.setattr(train, "train_step", note)
-    train_one_epoch(build_training(config, torch.device("cpu")), data.train, config, epoch=1)
-    assert sorted(seen) == sorted(data.train.tensors[0].flatten(1).sum(dim=1).tolist())
-    assert sum(size for size, _ in sizes) == 800
-    assert all(size == divisor for size, divisor in sizes)
+def test_epoch_trains_on_every_image_once_with_the_ragged_tail(data, recorded, batch_size):
+    config = TrainConfig(batch_size=batch_size, augment=False)
+    train_one_epoch(*build(config, CPU), data.train, config, epoch=1)
+    sums = torch.cat([images.flatten(1).sum(dim=1) for images, _ in recorded])
+    assert sorted((255 * sums).round().tolist()) == sorted(data.train.tensors[0].flatten(1).sum(dim=1).tolist())
+    whole, tail = divmod(800, batch_size)
+    assert [len(images) for images, _ in recorded] == [batch_size] * whole + [tail] * (tail > 0)
 
 
-def test_each_process_draws_its_own_dropout_masks_but_the_same_order_of_the_images(data, monkeypatch):
-    config, seeds, labels = TrainConfig(batch_size=100, augment=False), [], []
-    training = build_training(config, torch.device("cpu"))
-
-    def note(training, batch, divisor, config):
-        seeds[-1].add(torch.initial_seed())  # of the generator that layers draw from
-        labels[-1].append(batch[1])
-        return torch.zeros(()), torch.zeros(())
-
-    monkeypatch.setattr(train, "train_step", note)
+def test_each_rank_draws_its_own_dropout_masks_and_sees_its_own_part_of_the_images(data, recorded, monkeypatch):
+    config, seeds = TrainConfig(batch_size=100, augment=False), []
+    monkeypatch.setattr(train, "DistributedDataParallel", lambda model: model)
+    monkeypatch.setattr(train.dist, "all_reduce", lambda sums: None)
     monkeypatch.setattr(train, "world_size", lambda: 2)
     for number in (0, 1):
-        seeds.append(set())
-        labels.append([])
         monkeypatch.setattr(train, "rank", lambda number=number: number)
-        train_one_epoch(training, data.train, config, epoch=1)
+        train_one_epoch(*build(config, CPU), data.train, config, epoch=1)
+        seeds.append({seed for _, seed in recorded[8 * number :]})
     assert [len(of_rank) for of_rank in seeds] == [1, 1] and seeds[0] != seeds[1]
-    assert torch.cat(sum(labels, [])).bincount().equal(data.train.tensors[1].bincount())
+    sums = torch.cat([images.flatten(1).sum(dim=1) for images, _ in recorded])
+    assert sorted((255 * sums).round().tolist()) == sorted(data.train.tensors[0].flatten(1).sum(dim=1).tolist())
 
 
 def test_one_cycle_rises_linearly_for_a_fifth_of_the_run_and_falls_linearly_to_zero():
@@ -211,26 +227,24 @@ def test_one_cycle_rises_linearly_for_a_fifth_of_the_run_and_falls_linearly_to_z
     assert learning_rate_at(0.25, TrainConfig(learning_rate=1.0, warm_up=0.0)) == 0.75  # without warm-up
 
 
-def test_constant_schedule_is_constant_and_an_unknown_one_is_an_error():
+def test_constant_schedule_is_constant():
     constant = TrainConfig(learning_rate=0.001, schedule="constant")
     assert {learning_rate_at(tenths / 10, constant) for tenths in range(11)} == {0.001}
-    with pytest.raises(UserError, match="unknown schedule sawtooth"):
-        learning_rate_at(0.5, TrainConfig(schedule="sawtooth"))
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["warm_up=0.3", "beta1=0.8", "beta2=0.99", "ema_decay=0.2", "ema_ramp=40", "label_smoothing=0.1"]
-    + ["rotation_degrees=5", "shear_degrees=5", "scale_change=0.05", "shift_pixels=1", "elastic_pixels=2"]
-    + ["control_points=6", "final_strength=1", "weight_decay=0.3", "augment=false"],
+    "flag",
+    ["--warm-up=0.3", "--beta1=0.8", "--beta2=0.99", "--ema-decay=0.2", "--ema-ramp=40", "--label-smoothing=0.1"]
+    + ["--rotation-degrees=5", "--shear-degrees=5", "--scale-change=0.05", "--shift-pixels=1", "--elastic-pixels=2"]
+    + ["--control-points=6", "--final-strength=1", "--weight-decay=0.3", "--no-augment"],
 )
-def test_every_number_of_the_recipe_has_a_say(data, setting):
-    _, changed = parse_arguments(["--set", setting])
+def test_every_number_of_the_recipe_changes_the_weights(data, flag):
+    _, changed = parse_arguments([flag])
     weights = []
     for config in (TrainConfig(), TrainConfig(**changed)):
-        training = build_training(config, torch.device("cpu"))
-        train_one_epoch(training, data.train, config, epoch=1)
-        weights.append(training.averaged_model.fc1.weight)
+        model, average, *others = build(config, CPU)
+        train_one_epoch(model, average, *others, data.train, config, epoch=1)
+        weights.append(average.fc1.weight)
     assert not torch.equal(*weights)
 
 
@@ -244,13 +258,15 @@ def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, cap
     run = json.loads((folder / "run.json").read_text())
     assert run["config"] == {**TrainConfig().__dict__, "epochs": 2, "batch_size": 64, "validation_size": 200,
                              "dataset": "synthetic"}  # fmt: skip
-    assert {"dataset", "device", "threads", "versions", "seconds"} <= run.keys()
+    assert {"init", "dataset", "device", "processes", "threads", "versions", "code", "seconds"} <= run.keys()
+    assert (run["init"], run["code"]) == (None, hash_code())
     history = read_metrics(folder / "metrics.csv")
     last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
     assert [epoch.__dict__ for epoch in history] == last["history"]
     assert [line for line in output.splitlines() if line.startswith("|     ")] == list(map(table_row, history))
     assert f"test accuracy {best_epoch(history).test_accuracy:.2%}" in output
     assert best["epoch"] == best_epoch(history).epoch
+    assert history[1].learning_rate == learning_rate_at(1 - 0.5 / 26, TrainConfig())  # of the last of 26 steps
 
 
 def test_two_equal_runs_are_bitwise_equal(small_run, tmp_path):
@@ -274,31 +290,26 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
     assert train.main(flags) == 0
     uninterrupted = run_files(tmp_path / "run")
 
-    run_epoch = train.run_epoch
-
-    def interrupt_epoch_2(training, data, config, epoch):
-        metrics = run_epoch(training, data, config, epoch)
-        if epoch == 2:  # after its training, before it is saved
-            signal.raise_signal(signal.SIGINT)
-        return metrics
-
-    monkeypatch.setattr(train, "run_epoch", interrupt_epoch_2)
+    interrupt(monkeypatch, epoch=2)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert train.main(flags) == 130
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    assert capsys.readouterr().err == "train.py: interrupted; the same command with --resume continues the run\n"
+    assert capsys.readouterr().err == f"train.py: interrupted; --resume continues the run in {tmp_path / 'run'}\n"
     monkeypatch.undo()
 
     assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
     data_flag = small_run[small_run.index("--data-dir") :]
     assert train.main(["--resume", "--device", "cpu", *data_flag]) == 0  # its settings need not be said again
+    assert f"The run in {tmp_path / 'run'} goes on: 1 of 3 epochs are done." in capsys.readouterr().out
     assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
 
 
-def test_resuming_a_finished_run_changes_nothing(small_run, tmp_path):
+def test_resuming_a_finished_run_changes_nothing_and_says_that_it_is_finished(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 0
     before = run_files(tmp_path / "run")
+    capsys.readouterr()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
+    assert capsys.readouterr().out.startswith(f"The run in {tmp_path / 'run'} is finished: 1 of 1 epochs are done.\n")
     assert_bitwise_equal(run_files(tmp_path / "run"), before)
 
 
@@ -309,29 +320,64 @@ def test_resume_without_a_run_starts_one_and_says_so(small_run, tmp_path, capsys
 
 
 def test_interrupt_before_the_first_checkpoint_promises_no_resuming(small_run, monkeypatch, capsys):
-    monkeypatch.setattr(train, "run_epoch", lambda *_: signal.raise_signal(signal.SIGINT))
+    interrupt(monkeypatch, epoch=1)
     assert train.main(small_run) == 130
     assert capsys.readouterr().err == "train.py: interrupted\n"
 
 
-def test_crash_between_the_two_checkpoints_leaves_a_run_that_resumes(small_run, tmp_path, monkeypatch):
-    flags = [*small_run, "--epochs", "2"]
-    assert train.main(flags) == 0
-    uninterrupted = run_files(tmp_path / "run")
-    write, written = train.write_atomically, []
+@pytest.mark.parametrize("epochs_done", [1, 2])
+@pytest.mark.parametrize("left", [[], ["last.pt"], ["last.pt", "best.pt"], ["last.pt", "best.pt", "metrics.csv"]])
+def test_crash_between_any_two_files_leaves_a_run_that_resumes_to_the_same_bits(
+    small_run, tmp_path, monkeypatch, left, epochs_done
+):
+    flags, write = [*small_run, "--epochs", "3"], run_files_module.write_atomically
+    assert train.main([*flags, "--output-dir", str(tmp_path / "whole")]) == 0
+    names = ["last.pt", "best.pt", "metrics.csv", "run.json"]
+    expected = names * (epochs_done - 1) + left
+    written = []
 
-    def write_five_files(path, content):  # three of the first epoch, and all but last.pt of the second
-        if len(written) == 5:
-            signal.raise_signal(signal.SIGINT)
+    def write_and_crash(path, content):
+        if written == expected:
+            raise KeyboardInterrupt
         written.append(path.name)
         write(path, content)
 
-    monkeypatch.setattr(train, "write_atomically", write_five_files)
+    monkeypatch.setattr(run_files_module, "write_atomically", write_and_crash)
     assert train.main(flags) == 130
     monkeypatch.undo()
-    assert written == ["best.pt", "run.json", "last.pt", "best.pt", "run.json"]
+    assert written == expected
     assert train.main([*flags, "--resume"]) == 0
-    assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
+    assert_bitwise_equal(run_files(tmp_path / "run"), run_files(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("other", [True, False])
+def test_best_pt_is_of_the_resumed_run_though_it_was_lost_or_another_lay_there(
+    small_run, tmp_path, monkeypatch, finished, other
+):
+    """As on a scratch disk from which only last.pt was kept, or after a crash and a resume with other rounding."""
+    folder, flags = tmp_path / "run", [*small_run, "--epochs", "3"]
+    if not finished:
+        interrupt(monkeypatch, epoch=3)
+    assert train.main(flags) == (0 if finished else 130)
+    monkeypatch.undo()
+    expected = load_checkpoint(folder / "best.pt")
+    (folder / "best.pt").unlink()
+    (folder / "metrics.csv").unlink()
+    (folder / "run.json").unlink()
+    if other:
+        assert train.main([*small_run, "--seed", "9", "--epochs", "1", "--output-dir", str(tmp_path / "other")]) == 0
+        shutil.copy(tmp_path / "other" / "best.pt", folder)
+    # In the rest of the run no epoch is better than the best so far, so nothing would replace a foreign best.pt.
+    wrong = Evaluation(1, 0, 0.0, 9.0, torch.zeros(1), torch.zeros(1))
+    monkeypatch.setattr(train, "evaluate", lambda model, split: wrong)
+    assert train.main([*flags, "--resume"]) == 0
+    history = read_metrics(folder / "metrics.csv")
+    best = load_checkpoint(folder / "best.pt")
+    assert best["epoch"] == best_epoch(history).epoch == expected["epoch"]
+    assert best["history"] == [asdict(epoch) for epoch in history[: best["epoch"]]]
+    assert_bitwise_equal(best["averaged_model"], expected["averaged_model"])
+    assert json.loads((folder / "run.json").read_text())["config"] == expected["config"]
 
 
 def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
@@ -346,14 +392,7 @@ def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
 
 
 def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_path, monkeypatch):
-    run_epoch = train.run_epoch
-
-    def stop_at_epoch_2(training, data, config, epoch):
-        if epoch == 2:
-            signal.raise_signal(signal.SIGINT)
-        return run_epoch(training, data, config, epoch)
-
-    monkeypatch.setattr(train, "run_epoch", stop_at_epoch_2)
+    interrupt(monkeypatch, epoch=2)
     assert train.main([*small_run, "--epochs", "2"]) == 130
     monkeypatch.undo()
     last = tmp_path / "run" / "last.pt"
@@ -365,8 +404,7 @@ def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_pa
 
 
 def test_signal_that_is_ignored_stays_so_as_under_nohup(small_run, monkeypatch):
-    run_epoch = train.run_epoch
-    monkeypatch.setattr(train, "run_epoch", lambda *args: signal.raise_signal(signal.SIGINT) or run_epoch(*args))
+    interrupt(monkeypatch, epoch=1)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         assert train.main([*small_run, "--epochs", "1"]) == 0
@@ -385,6 +423,23 @@ def test_resume_with_other_settings_is_refused_with_the_differences(small_run, t
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
+def test_longer_training_of_a_finished_run_is_a_new_run_from_its_weights(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
+    best = tmp_path / "run" / "best.pt"
+    assert f"(epochs is 1, not 2): leave them out, or start a new run without --resume, with --init {best}" in (
+        capsys.readouterr().err
+    )
+    first = load_checkpoint(best)["averaged_model"]
+    still = ["--textbook", "--learning-rate", "1e-12", "--epochs", "2", "--init", str(best)]
+    assert train.main([*small_run, *still]) == 0  # though its own best.pt takes the place of that file
+    for name, weight in load_checkpoint(best)["averaged_model"].items():
+        torch.testing.assert_close(weight, first[name], rtol=0, atol=1e-9)
+    assert train.main([*small_run, *still, "--resume"]) == 0
+    assert train.main([*small_run, *still[:-1], str(tmp_path / "run" / "last.pt"), "--resume"]) == 2
+    assert "it didn't start from" in capsys.readouterr().err
+
+
 def test_run_starts_from_the_weights_that_it_is_given_and_says_so(small_run, tmp_path, capsys):
     torch.save(train.DigitCNN().state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt")
@@ -393,24 +448,66 @@ def test_run_starts_from_the_weights_that_it_is_given_and_says_so(small_run, tmp
     trained = load_checkpoint(tmp_path / "run" / "best.pt")["averaged_model"]
     for name, weight in weights.items():
         torch.testing.assert_close(trained[name], weight, rtol=0, atol=1e-9)  # 13 steps of 1e-12
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == str(tmp_path / "weights.pt")
-    assert train.main([*small_run, "--resume", "--epochs", "2"]) == 0  # --init need not be said again
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == str(tmp_path / "weights.pt")
+    init = json.loads((tmp_path / "run" / "run.json").read_text())["init"]
+    assert init == run_files_module.describe_file(tmp_path / "weights.pt")
+    assert train.main([*small_run, "--resume"]) == 0  # --init need not be said again
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == init
     assert train.main([*small_run, "--init", str(tmp_path / "none.pt")]) == 2
     assert "none.pt" in capsys.readouterr().err
 
 
-def test_more_epochs_are_trained_where_nothing_depends_on_their_number(small_run, tmp_path, capsys):
-    textbook = [*small_run, "--textbook", "--epochs"]
-    assert train.main([*textbook, "3"]) == 0
-    expected = run_files(tmp_path / "run")[1]
-    assert train.main([*textbook, "2"]) == 0
-    assert train.main([*textbook, "3", "--resume"]) == 0
-    assert run_files(tmp_path / "run")[1] == expected
-    assert train.main([*textbook, "2", "--resume"]) == 2
+def test_run_of_another_optimizer_is_not_resumed(small_run, tmp_path, monkeypatch, capsys):
     assert train.main([*small_run, "--epochs", "1"]) == 0
-    assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
-    assert "of every epoch depends on their number" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["optimizer_class"] == "AdamW"
+    sgd = torch.optim.SGD
+    monkeypatch.setattr(torch.optim, "AdamW", lambda parameters, **_: sgd(parameters, momentum=0.9))
+    capsys.readouterr()
+    assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        "train.py: error: can't resume: last.pt is of another optimizer (AdamW, not SGD)\n"
+    )
+
+
+def test_without_validation_images_the_last_epoch_is_kept(small_run, tmp_path, capsys):
+    assert train.main([*small_run, "--validation-size", "0", "--epochs", "2"]) == 0
+    assert load_checkpoint(tmp_path / "run" / "best.pt")["epoch"] == 2
+    first, second = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert (first.validation_accuracy, second.validation_loss) == (None, None)
+    output = capsys.readouterr().out
+    assert "synthetic: 1,000 train, 0 validation, 300 test images" in output
+    assert f"In {tmp_path / 'run'}: best.pt, the last epoch: test accuracy" in output
+    best, data_dir = str(tmp_path / "run" / "best.pt"), small_run[small_run.index("--data-dir") + 1]
+    assert evaluate_script.main([best, "--data-dir", data_dir, "--split", "train"]) == 0
+    assert "of 1,000 images" in capsys.readouterr().out
+    assert evaluate_script.main([best, "--data-dir", data_dir, "--split", "validation"]) == 2
+    assert "is of a run without validation images: choose --split test or train" in capsys.readouterr().err
+    assert plot_results.main([str(tmp_path / "run"), "--output-dir", str(tmp_path / "results")]) == 0
+    assert "best.pt, the last epoch: test accuracy" in (tmp_path / "results" / "results.md").read_text()
+
+
+def test_metrics_csv_that_is_open_in_another_program_loses_no_epoch(small_run, tmp_path, monkeypatch, capsys):
+    """On Windows a file that is open in Excel can't be replaced."""
+    write, closed_after, refused = run_files_module.write_atomically, 2, []
+
+    def refuse(path, content):
+        if path == tmp_path / "run" / "metrics.csv" and len(refused) < closed_after:
+            refused.append(path)
+            raise UserError(f"can't write {path}: Permission denied")
+        write(path, content)
+
+    monkeypatch.setattr(run_files_module, "write_atomically", refuse)
+    assert train.main([*small_run, "--epochs", "3"]) == 0  # closed in time
+    assert capsys.readouterr().err.count("warning: can't write") == 2
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 3
+
+    closed_after = 100
+    assert train.main([*small_run, "--epochs", "2", "--seed", "1"]) == 2
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error == f"train.py: error: can't write {refused[0]}: Permission denied; then --resume writes it"
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
+    monkeypatch.undo()
+    assert train.main([*small_run, "--epochs", "2", "--seed", "1", "--resume"]) == 0
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 2
 
 
 class NormalisedCNN(train.DigitCNN):
@@ -445,12 +542,26 @@ def test_another_network_trains_evaluates_and_resumes_with_its_buffers_and_froze
     assert train.main([*small_run, "--epochs", "3", "--resume"]) == 0
 
 
-def test_new_run_archives_the_old_one(small_run, tmp_path, capsys):
-    assert train.main([*small_run, "--epochs", "1"]) == 0
-    old = (tmp_path / "run" / "last.pt").read_bytes()
+def test_new_run_archives_the_old_one_with_its_first_save(small_run, tmp_path, monkeypatch, capsys):
+    folder, names = tmp_path / "run", ["best.pt", "last.pt", "metrics.csv", "run.json"]
+    assert train.main([*small_run, "--epochs", "2"]) == 0
+    old = [(folder / name).read_bytes() for name in names]
+
+    interrupt(monkeypatch, epoch=1)
+    assert train.main([*small_run, "--epochs", "3", "--seed", "1"]) == 130  # a mistyped command, say
+    monkeypatch.undo()
+    assert train.main([*small_run, "--learning-rate", "1e6"]) == 2
+    assert "infinite or NaN" in capsys.readouterr().err
+    assert [(folder / name).read_bytes() for name in names] == old
+    assert not (folder / "archive").exists()
+    assert train.main([*small_run, "--resume"]) == 0  # and the run that --resume finds is named
+    assert f"The run in {folder} is finished: 2 of 2 epochs are done." in capsys.readouterr().out
+
+    old = [(folder / name).read_bytes() for name in names]
     assert train.main([*small_run, "--epochs", "1", "--seed", "1"]) == 0
-    archived = list((tmp_path / "run" / "archive").glob("*/last.pt"))
-    assert [path.read_bytes() for path in archived] == [old]
+    (archived,) = (folder / "archive").iterdir()
+    assert [(archived / name).read_bytes() for name in names] == old
+    assert load_checkpoint(folder / "last.pt")["config"]["seed"] == 1
 
 
 def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_path, data):
@@ -464,21 +575,16 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "0"], "epochs must be at least 1 and less than 1e+18, not 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
-        (["--learning-rate", "nan"], "learning_rate must be at least 0 and less than 1e+18, not nan"),
-        (["--learning-rate", "inf"], "learning_rate must be at least 0 and less than 1e+18, not inf"),
-        (["--weight-decay", "-1"], "weight_decay must be at least 0 and less than 1e+18, not -1"),
-        (["--ema-decay", "1"], "ema_decay must be at least 0 and less than 1, not 1"),
-        (["--seed", "-1"], "seed must be at least 0"),
-        (["--schedule", "sawtooth"], "--schedule: invalid choice: 'sawtooth'"),
+        (["--learning-rate", "nan"], "--learning-rate must be at least 0 and finite, not nan"),
+        (["--weight-decay", "-1"], "--weight-decay must be at least 0 and finite, not -1.0"),
+        (["--ema-decay", "1"], "--ema-decay must be at least 0 and less than 1, not 1.0"),
+        (["--seed", "-1"], "--seed must be at least 0 and less than 9223372036854775808, not -1"),
+        (["--schedule", "sawtooth"], "--schedule must be one-cycle or constant, not 'sawtooth'"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
-        (["--set", "speed=9"], "argument --set: 'speed' is not one of epochs, batch_size"),
-        (["--set", "warm_up=fast"], "argument --set: warm_up must be of type float, not 'fast'"),
-        (["--set", "augment=perhaps"], "argument --set: augment must be of type bool, not 'perhaps'"),
-        (["--set", "schedule=sawtooth"], "unknown schedule sawtooth"),
+        (["--warm-up", "fast"], "argument --warm-up: invalid float value: 'fast'"),
         (["--dataset", "cifar"], "--dataset cifar is unknown: choose one of auto, mnist, synthetic"),
-        (["--batch-size", "801"], "--batch-size 801 is more than the 800 training images"),
         (["--validation-size", "1000"], "--validation-size 1000 leaves none of 1000 images to train on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -512,14 +618,14 @@ def test_loss_that_is_no_longer_finite_stops_the_run_with_its_epoch(small_run, t
 def test_loss_that_is_no_longer_finite_keeps_the_checkpoints_of_the_epochs_before(
     small_run, tmp_path, capsys, monkeypatch
 ):
-    run_epoch, flags = train.run_epoch, [*small_run, "--epochs", "3"]
+    train_one_epoch, flags = train.train_one_epoch, [*small_run, "--epochs", "3"]
 
-    def spoil_epoch_2(training, data, config, epoch):
-        if epoch == 2:
-            training.model.fc2.bias.data[0] = math.nan
-        return run_epoch(training, data, config, epoch)
+    def spoil_epoch_2(model, *arguments):
+        if arguments[-1] == 2:
+            model.fc2.bias.data[0] = math.nan
+        return train_one_epoch(model, *arguments)
 
-    monkeypatch.setattr(train, "run_epoch", spoil_epoch_2)
+    monkeypatch.setattr(train, "train_one_epoch", spoil_epoch_2)
     assert train.main(flags) == 2
     error = capsys.readouterr().err
     assert "the loss became infinite or NaN in epoch 2" in error
@@ -573,15 +679,6 @@ def test_mnist_is_insisted_on_where_it_is_asked_for(small_run, tmp_path, capsys,
     *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith("train.py: error: can't get the data set mnist")
     assert not (tmp_path / "run" / "run.json").exists()
-
-
-def test_run_goes_on_without_a_lock(small_run, monkeypatch, capsys):
-    def fail(*_):
-        raise OSError(errno.ENOLCK, "no locks here")
-
-    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
-    assert train.main([*small_run, "--epochs", "1"]) == 0
-    assert "run has no locks: nothing keeps a second run out" in capsys.readouterr().err
 
 
 @pytest.mark.exhaustive

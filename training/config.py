@@ -1,102 +1,101 @@
-"""The recipe of a run: every number that decides its result, and train.py's flags for them."""
+"""The recipe of a run: every number that decides its result, and train.py's flags, one for each of them."""
 
-from argparse import SUPPRESS, ArgumentTypeError, BooleanOptionalAction, Namespace
-from dataclasses import dataclass, fields
+import math
+from argparse import SUPPRESS, BooleanOptionalAction, Namespace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from common.command_line import Parser, UserError
 
 
+def setting(default: object, text: str, low: int = 0, below: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a field of TrainConfig: its default, its help, and its choices, or the range low <= value < below."""
+    return field(default=default, metadata={"help": text, "low": low, "below": below, "choices": choices})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides a run's numbers, besides machine, threads, versions. Raises UserError for one out of range."""
+    """All that decides a run's numbers, besides machine, threads and versions. Raises UserError for a wrong value."""
 
-    epochs: int = 10
-    batch_size: int = 128
-    learning_rate: float = 1e-2  # of one-cycle: its peak
-    weight_decay: float = 0.15  # decoupled: AdamW, https://arxiv.org/abs/1711.05101; with 0 it is Adam
-    schedule: str = "one-cycle"  # linear up, then linear down to 0, https://arxiv.org/abs/1708.07120; or "constant"
-    warm_up: float = 0.2  # of one-cycle: the fraction of the run in which the learning rate rises
-    beta1: float = 0.9  # of AdamW: decay of the gradient's first moment
-    beta2: float = 0.999  # and of its second moment
-    ema_decay: float = 0.999  # of the exponential moving average of the weights; 0 turns it off
-    ema_ramp: int = 10  # the average starts short: after n steps its decay is at most (1 + n) / (ema_ramp + n)
-    label_smoothing: float = 0.0
-    augment: bool = True
-    rotation_degrees: float = 10.0  # augmentation: each amount is uniform between minus and plus its limit
-    shear_degrees: float = 10.0
-    scale_change: float = 0.1  # a scale from 0.9 to 1.1
-    shift_pixels: float = 2.0
-    elastic_pixels: float = 1.0  # standard deviation of the control points' displacements
-    control_points: int = 4  # along either side of the image
-    final_strength: float = 0.5  # a factor of all limits; it falls linearly from 1 to this over the run
-    amp: bool = False  # automatic mixed precision: the network computes in bfloat16 while it trains
-    seed: int = 0
-    validation_size: int = 5000
-    dataset: str = "mnist"
+    epochs: int = setting(10, "passes over the training images; schedule and augmentation adapt to it", low=1)
+    batch_size: int = setting(128, "images in a step, of all processes together", low=1)
+    learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
+    weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); with 0 it is Adam")
+    schedule: str = setting(
+        "one-cycle", "linear warm-up and decay to 0; or constant", choices=("one-cycle", "constant")
+    )
+    warm_up: float = setting(0.2, "fraction of the run in which one-cycle's learning rate rises", below=1)
+    beta1: float = setting(0.9, "AdamW's decay of the gradient's first moment", below=1)
+    beta2: float = setting(0.999, "AdamW's decay of the gradient's second moment", below=1)
+    ema_decay: float = setting(0.999, "decay of the weights' exponential moving average (EMA); 0: none", below=1)
+    ema_ramp: int = setting(10, "after n steps the EMA's decay is at most (1 + n) / (ramp + n): low at first", low=1)
+    label_smoothing: float = setting(0.0, "share of the target that all classes get equally", below=1)
+    augment: bool = setting(True, "distort the training images at random")
+    rotation_degrees: float = setting(10.0, "limit of the random rotation, either way")
+    shear_degrees: float = setting(10.0, "limit of the random shear, either way")
+    scale_change: float = setting(0.1, "limit of the random change of scale, of width and height each", below=1)
+    shift_pixels: float = setting(2.0, "limit of the random shift, along each axis")
+    elastic_pixels: float = setting(1.0, "standard deviation of the elastic distortion's control points")
+    control_points: int = setting(4, "the elastic distortion's control points along each side", low=1, below=29)
+    final_strength: float = setting(0.5, "augmentation fades linearly from 1 to this fraction over the run")
+    amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
+    seed: int = setting(0, "random seed for initial weights, image order and augmentation", below=2**63)
+    validation_size: int = setting(5000, "training images to hold out, the last ones; 0 trains on all of them")
+    dataset: str = setting("mnist", "mnist, synthetic, or auto: MNIST if available, otherwise synthetic digits")
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            lowest, limit = int(name in COUNTS), LIMITS.get(name, 1e18)
-            if not isinstance(value, str) and not lowest <= value < limit:  # true of NaN, too
-                raise UserError(f"{name} must be at least {lowest} and less than {limit:g}, not {value}")
+        for each in fields(self):
+            value, kind, rule = getattr(self, each.name), type(each.default), each.metadata
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                wanted = f"of type {kind.__name__}"
+            elif rule["choices"] and value not in rule["choices"]:
+                wanted = " or ".join(rule["choices"])
+            elif kind in (int, float) and not rule["low"] <= value < rule["below"]:  # true of NaN, too
+                limit = f" and less than {rule['below']}" if rule["below"] < math.inf else ""
+                wanted = f"at least {rule['low']}{limit or ' and finite' * (kind is float)}"
+            else:
+                continue
+            raise UserError(f"{flag(each.name)} must be {wanted}, not {value!r}")
 
-
-COUNTS = ("epochs", "batch_size", "ema_ramp", "control_points", "validation_size")
-FRACTIONS = ("warm_up", "beta1", "beta2", "ema_decay", "label_smoothing", "scale_change")
-LIMITS = {**dict.fromkeys(FRACTIONS, 1), "control_points": 29}  # pixels: no finer than the image
 
 TEXTBOOK = {"learning_rate": 1e-3, "weight_decay": 0.0, "schedule": "constant", "ema_decay": 0.0, "augment": False}
 
 
+def flag(name: str) -> str:
+    """Return train.py's flag for a field of TrainConfig."""
+    return f"--{name.replace('_', '-')}"
+
+
 def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     """Return train.py's flags, and those settings of the recipe that were given. Raises UserError."""
-    default = TrainConfig()
     parser = Parser("train.py", description="Train the network on MNIST.")
-    add = parser.add_argument_group("recipe", argument_default=SUPPRESS).add_argument
-    add("--epochs", type=int, help=f"passes over the training images (default: {default.epochs})")
-    add("--batch-size", type=int, help=f"images in a step (default: {default.batch_size})")
-    add("--learning-rate", type=float, help=f"one-cycle: its peak (default: {default.learning_rate})")
-    add("--weight-decay", type=float, help=f"decoupled (default: {default.weight_decay})")
-    add("--schedule", choices=["one-cycle", "constant"], help=f"(default: {default.schedule})")
-    add("--ema-decay", type=float, help=f"of the averaged weights; 0: no average (default: {default.ema_decay})")
-    add("--augment", action=BooleanOptionalAction, help="distort the training images at random (default: on)")
-    add("--amp", action=BooleanOptionalAction, help="bfloat16, faster on CPUs with AVX512-BF16 (default: off)")
-    add("--seed", type=int, help=f"of weights, order, augmentation (default: {default.seed})")
-    add("--validation-size", type=int, help=f"training images held out (default: {default.validation_size})")
+    recipe = parser.add_argument_group("recipe", argument_default=SUPPRESS)
+    for each in fields(TrainConfig):
+        default = "auto" if each.name == "dataset" else each.default
+        options: dict[str, Any] = {"type": type(default)}
+        if type(default) is bool:
+            options, default = {"action": BooleanOptionalAction}, "on" if default else "off"
+        recipe.add_argument(flag(each.name), **options, help=f"{each.metadata['help']} (default: {default})")
     add = parser.add_argument
-    add("--textbook", action="store_true", help="plain Adam at a constant rate of 0.001, nothing else")
-    add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE", help="any field of TrainConfig")
-    add("--dataset", default="auto", help="mnist, synthetic, or auto: MNIST if it is available (default: auto)")
-    add("--data-dir", type=Path, default=Path("data"), help="of the data sets (default: data)")
-    add("--output-dir", type=Path, default=Path("checkpoints"), help="of the run's files (default: checkpoints)")
-    add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
+    add("--textbook", action="store_true", help="plain Adam at a constant 0.001: no schedule, EMA or augmentation")
+    add("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
+    add("--output-dir", type=Path, default=Path("checkpoints"), help="folder of the run's files (default: checkpoints)")
+    add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto, an accelerator if there is one)")
     add("--init", type=Path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
-    add("--resume", action="store_true", help="continue the run that lies in the output folder")
+    add("--resume", action="store_true", help="continue the run in the output folder, with its own settings")
     args = parser.parse_args(argv)
-    given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if field.name in args}
-    if args.dataset == "auto":
+    given = {each.name: getattr(args, each.name) for each in fields(TrainConfig) if each.name in args}
+    if given.get("dataset") == "auto":
         del given["dataset"]  # a recipe names the data set that is used, which is not known yet
-    settings = {**(TEXTBOOK if args.textbook else {}), **given, **dict(args.set)}
-    TrainConfig(**settings)  # raises if a value is out of range
+    settings = {**(TEXTBOOK if args.textbook else {}), **given}
+    TrainConfig(**settings)  # raises for a wrong value
     return args, settings
 
 
-def setting(text: str) -> tuple[str, object]:
-    """Return the name and the value of a setting that is given as NAME=VALUE. Raises ArgumentTypeError."""
-    name, _, value = text.partition("=")
-    types = {field.name: type(field.default) for field in fields(TrainConfig)}
-    if name not in types:
-        raise ArgumentTypeError(f"{name!r} is not one of {', '.join(types)}")
-    try:
-        return name, {"true": True, "false": False}[value.lower()] if types[name] is bool else types[name](value)
-    except (KeyError, ValueError):
-        raise ArgumentTypeError(f"{name} must be of type {types[name].__name__}, not {value!r}") from None
-
-
-def config_from(saved: dict, path: Path) -> TrainConfig:
+def config_from(saved: Any, path: Path) -> TrainConfig:
     """Return the recipe that the file at path holds; what an older file lacks takes its default. Raises UserError."""
     try:
         return TrainConfig(**saved)
-    except TypeError as error:  # an unknown setting, or no recipe at all
+    except (TypeError, UserError) as error:  # an unknown setting, a wrong value, or no recipe at all
         raise UserError(f"{path} is of another version of train.py ({error})") from error

@@ -1,12 +1,14 @@
 """One epoch's record, metrics.csv, and the results table that is made of them. Needs no PyTorch."""
 
+import csv
+import io
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.command_line import UserError
-from common.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -14,45 +16,53 @@ class EpochMetrics:
     """What one epoch did. Losses are mean nats per image; accuracies are fractions from 0 to 1.
 
     Those of training are running ones, of moving weights and augmented images; the others are of the averaged weights.
+    Those of validation are None where no images are held out.
     """
 
     epoch: int  # from 1
     learning_rate: float  # at the epoch's end
     train_loss: float
     train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
     test_loss: float
     test_accuracy: float
     train_seconds: float  # the training alone, without evaluations and saving
 
 
-HEADING = ",".join(field.name for field in fields(EpochMetrics))  # of metrics.csv
+COLUMNS = [field.name for field in fields(EpochMetrics)]  # of metrics.csv
 
 TABLE = {  # the results table's columns after the epoch, and the field of EpochMetrics that each shows
-    "Training accuracy": "train_accuracy",
-    "Training loss": "train_loss",
-    "Validation accuracy": "validation_accuracy",
-    "Validation loss": "validation_loss",
-    "Test accuracy": "test_accuracy",
-    "Test loss": "test_loss",
+    f"{split} {quantity}": f"{prefix}_{quantity}"
+    for split, prefix in [("Training", "train"), ("Validation", "validation"), ("Test", "test")]
+    for quantity in ("accuracy", "loss")
 }
 
 
 def best_epoch(history: list[EpochMetrics]) -> EpochMetrics:
-    """Return the epoch of highest validation accuracy (ties: the lower validation loss, then the earlier epoch)."""
-    return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
+    """Return the epoch of highest validation accuracy (ties: lower loss, then earlier); without validation the last."""
+    if history[-1].validation_accuracy is None:
+        return history[-1]
+    return max(history, key=lambda epoch: (epoch.validation_accuracy or 0, -(epoch.validation_loss or 0)))
 
 
-def format_value(field: str, value: float) -> str:
-    """Format an accuracy as percent, a loss with four decimals."""
-    return f"{value:.2%}" if field.endswith("accuracy") else f"{value:.4f}"
+def summarize(field: str, values: list) -> str:
+    """Format accuracies as percent, losses with four decimals: one value, or mean and standard deviation of several."""
+    if None in values:  # without validation images
+        return "-"
+    numbers = [np.mean(values), np.std(values, ddof=1)] if len(values) > 1 else values
+    return " ± ".join(f"{number:.2%}" if field.endswith("accuracy") else f"{number:.4f}" for number in numbers)
 
 
-def summarize(field: str, values: list[float]) -> str:
-    """Format a value, or the mean and the standard deviation (of the sample) of several."""
-    text = format_value(field, np.mean(values))
-    return f"{text} ± {format_value(field, np.std(values, ddof=1))}" if len(values) > 1 else text
+def describe_best(histories: list[list[EpochMetrics]]) -> str:
+    """Say in one line which epoch best.pt is, and its test accuracy and loss: of one run, or of several."""
+    best = [best_epoch(history) for history in histories]
+    accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
+    lowest = f" (lowest {min(epoch.test_accuracy for epoch in best):.2%})" if len(best) > 1 else ""
+    earliest, latest = min(epoch.epoch for epoch in best), max(epoch.epoch for epoch in best)
+    epochs = f"epoch {latest}" if earliest == latest else f"epochs {earliest} to {latest}"
+    choice = "the last epoch" if best[0].validation_accuracy is None else f"chosen by validation accuracy ({epochs})"
+    return f"best.pt, {choice}: test accuracy {accuracy}{lowest}, test loss {loss}"
 
 
 def table_heading() -> str:
@@ -68,20 +78,22 @@ def table_row(*runs: EpochMetrics) -> str:
     return "| " + " | ".join(cell.rjust(len(heading)) for heading, cell in cells.items()) + " |"
 
 
-def write_metrics(path: Path, history: list[EpochMetrics]) -> None:
-    """Write metrics.csv whole: a heading, then a row an epoch. Floats keep every bit. Raises UserError."""
-    rows = [",".join(map(str, astuple(epoch))) for epoch in history]
-    write_atomically(path, "\n".join([HEADING, *rows, ""]))
+def metrics_csv(history: list[EpochMetrics]) -> str:
+    """Return the content of metrics.csv: a heading, then a row an epoch. Floats keep every bit; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *(astuple(epoch) for epoch in history)])
+    return text.getvalue()
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
-    """Read metrics.csv. Raises UserError when it isn't what write_metrics writes, as when its last line is torn."""
+    """Read metrics.csv. Raises UserError when it isn't one that train.py writes, or is cut off."""
     if not path.exists():
         raise UserError(f"there is no {path}: train first (python train.py), or name the folder of a run")
     try:
-        heading, *rows, end = path.read_text(encoding="utf-8").split("\n")
-        if heading != HEADING or not rows or end:
-            raise ValueError("the heading, an epoch, or the end of a line is missing")
-        return [EpochMetrics(int(epoch), *map(float, values)) for epoch, *values in (row.split(",") for row in rows)]
+        heading, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        if heading != COLUMNS or not rows:
+            raise ValueError("the heading or an epoch is missing")
+        values: list[list[Any]] = [[float(cell) if cell else None for cell in cells] for cells in rows]
+        return [EpochMetrics(int(epoch), *others) for epoch, *others in values]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error

@@ -1,19 +1,85 @@
-"""Checkpoints, dicts of tensors and plain Python values, and what describes a run."""
+"""The files of a run: last.pt, its only truth, and best.pt, metrics.csv and run.json, which follow from it.
 
+Checkpoints are dicts of tensors and plain Python values, as torch.save writes them.
+"""
+
+import hashlib
 import importlib.metadata
 import io
+import json
 import platform
 import subprocess
 import zipfile
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from common.command_line import UserError
+from common.files import write_atomically
 from training.config import TrainConfig, config_from
 from training.distributed import world_size
+from training.metrics import EpochMetrics, best_epoch, metrics_csv
+
+PROGRAM = Path(__file__).parent.parent
+
+
+def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
+    """Return the content of run.json: all that its numbers may depend on. init is the file of the first weights."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    return {
+        "config": asdict(config),
+        "init": describe_file(init) if init else None,
+        "dataset": dataset,
+        "device": str(device),
+        "processes": world_size(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **packages, "git_commit": git_commit()},
+        "code": hash_code(),
+        "seconds": 0.0,  # of all epochs, with their evaluations and saving
+    }
+
+
+def describe_file(path: Path) -> dict:
+    """Return the path of a file, and the MD5 of what is in it now."""
+    return {"file": str(path), "md5": hashlib.md5(path.read_bytes()).hexdigest()}
+
+
+def git_commit() -> str:
+    """Return the program's commit, with "-dirty" behind it if a file has changed since; "" if there is none."""
+    git = ["git", "-C", str(PROGRAM), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
+    try:  # a folder without a repository of its own may lie in one of somebody else's
+        return subprocess.run(git, capture_output=True).stdout.decode().strip() if (PROGRAM / ".git").exists() else ""
+    except OSError:  # git is not installed
+        return ""
+
+
+def hash_code() -> str:
+    """Return a hash of the .py files that train.py is made of, whatever their line ends."""
+    files = sorted(file for room in ("", "common", "mnist", "training") for file in (PROGRAM / room).glob("*.py"))
+    return hashlib.sha256("".join(file.read_text(encoding="utf-8") for file in files).encode()).hexdigest()
+
+
+def save(folder: Path, run: dict, history: list[EpochMetrics], best_model: dict, stateful: dict) -> str:
+    """Write last.pt, then the files that follow from its content: best.pt, metrics.csv and run.json.
+
+    stateful has model, averaged_model and optimizer. Returns what could not be written besides last.pt, if anything.
+    """
+    rows, epoch = [asdict(row) for row in history], best_epoch(history).epoch
+    last = {name: part.state_dict() for name, part in stateful.items()} | {"best_model": best_model}
+    last |= {"optimizer_class": type(stateful["optimizer"]).__name__, "epoch": len(history), "history": rows, **run}
+    best = {"averaged_model": best_model, "epoch": epoch, "history": rows[:epoch], **run}
+    write_atomically(folder / "last.pt", serialize(last))
+    others = {"best.pt": serialize(best), "metrics.csv": metrics_csv(history), "run.json": json.dumps(run, indent=2)}
+    failures = []
+    for name, content in others.items():
+        try:
+            write_atomically(folder / name, content)
+        except UserError as error:  # such as a file that is open in Excel
+            failures.append(str(error))
+    return "; ".join(failures)
 
 
 def serialize(value: dict) -> bytes:
@@ -23,6 +89,17 @@ def serialize(value: dict) -> bytes:
     return buffer.getvalue()
 
 
+def archive(folder: Path) -> None:
+    """Copy the files of the run in the folder to folder/archive/<time>/, which appears when they are all there."""
+    files = [file for pattern in ("*.pt", "metrics.csv", "run.json") for file in folder.glob(pattern)]
+    target = folder / "archive" / datetime.now().isoformat().replace(":", "-")
+    temporary = target.with_name(f"{target.name}.tmp")
+    for file in files:
+        write_atomically(temporary / file.name, file.read_bytes())
+    if files:
+        temporary.rename(target)
+
+
 def load_checkpoint(path: Path) -> dict:
     """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
     if not path.exists():
@@ -30,7 +107,7 @@ def load_checkpoint(path: Path) -> dict:
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
-            # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a ZIP bomb does.
+            # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a zip bomb does.
             if file.testzip() or any(entry.compress_type for entry in file.infolist()):
                 raise zipfile.BadZipFile("its checksums are wrong, or it is compressed")
         return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
@@ -39,32 +116,8 @@ def load_checkpoint(path: Path) -> dict:
         raise UserError(f"{path} is damaged, or holds more than a dict of tensors and values ({reason})") from error
 
 
-def find_run(folder: Path, settings: dict, is_resumed: bool) -> tuple[dict | None, dict]:
-    """Return checkpoint and settings of the run to resume; of a new run, None and the settings as given.
-
-    A resumed run may have more epochs where nothing depends on their number. Raises UserError for other changes.
-    """
-    path = folder / "last.pt"
-    if not is_resumed or not path.exists():
-        return None, settings
-    checkpoint = load_checkpoint(path)
-    saved = asdict(config_from(checkpoint.get("config"), path))
-    changed = [f"{name} is {saved[name]}, not {value}" for name, value in settings.items() if value != saved[name]]
-    if len(changed) == 1 and settings.get("epochs", 0) > saved["epochs"]:
-        if saved["schedule"] == "constant" and not saved["augment"]:
-            return checkpoint, {**saved, **settings}
-        changed.append("the learning rate or the augmentation of every epoch depends on their number")
-    if changed:
-        advice = "leave them out, or start a new run without --resume"
-        raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
-    return checkpoint, saved
-
-
 def load_weights(path: Path, model: nn.Module) -> dict:
-    """Load the averaged weights of a checkpoint into a network, and return the checkpoint.
-
-    The file may also hold a state_dict of the network alone; then what is returned is empty. Raises UserError.
-    """
+    """Load a checkpoint's averaged weights into a network; return the checkpoint, or {} if the file is a state_dict."""
     checkpoint = load_checkpoint(path)
     weights = checkpoint.get("averaged_model", checkpoint)
     try:
@@ -75,21 +128,42 @@ def load_weights(path: Path, model: nn.Module) -> dict:
     return {} if weights is checkpoint else checkpoint
 
 
-def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
-    """Return the content of run.json: all that the numbers of a run may depend on."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
+    """Return the content of the folder's last.pt, to resume its run; None if there is none.
+
+    Raises UserError if that run has other settings than those given, or started from another file than init.
+    """
+    path, best_path = folder / "last.pt", folder / "best.pt"
+    if not path.exists():
+        return None
+    checkpoint = load_checkpoint(path)
+    saved = asdict(config_from(checkpoint.get("config"), path))
+    changed = [f"{name} is {saved[name]}, not {value}" for name, value in settings.items() if value != saved[name]]
+    first = checkpoint.get("init")  # the path and MD5 of the file of the first weights; in older versions the path
+    known = first.values() if isinstance(first, dict) else [first]
+    if init and str(init) not in known and describe_file(init)["md5"] not in known:
+        changed.append(f"it didn't start from {init}")
+    if changed:
+        advice = f"leave them out, or start a new run without --resume, with --init {best_path} from these weights"
+        raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
+    if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
+        best = load_checkpoint(best_path) if best_path.exists() else {}
+        if best.get("history") != checkpoint["history"][: best.get("epoch")]:
+            advice = f"put it back, or start a new run with --init {path}"
+            raise UserError(f"can't resume: {path} is of an older version, and its best.pt is not beside it; {advice}")
+        checkpoint["best_model"] = best["averaged_model"]
+    return {**checkpoint, "config": saved}
+
+
+def restore(checkpoint: dict, run: dict, stateful: dict) -> None:
+    """Load last.pt's content into what save() saved. Raises UserError if it is of other data, network or optimizer."""
+    if checkpoint["dataset"]["md5"] != run["dataset"]["md5"]:
+        raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
+    used, ours = checkpoint.get("optimizer_class", "AdamW"), type(stateful["optimizer"]).__name__
+    if used != ours:
+        raise UserError(f"can't resume: last.pt is of another optimizer ({used}, not {ours})")
     try:
-        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()  # "" outside a repository
-    except OSError:  # no git on this machine
-        commit = ""
-    return {
-        "config": asdict(config),
-        "init": str(init) if init else None,  # the file of the first weights
-        "dataset": dataset,
-        "device": str(device),
-        "processes": world_size(),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **packages, "git_commit": commit},
-        "seconds": 0.0,  # of all epochs, with their evaluations and saving
-    }
+        for name, part in stateful.items():
+            part.load_state_dict(checkpoint[name])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"can't resume: last.pt is of another network ({error})") from error

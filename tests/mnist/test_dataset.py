@@ -13,7 +13,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from common.command_line import UserError
-from mnist.dataset import DATASETS, MD5, DatasetNotFound, choose_dataset, load_data, to_float
+from mnist.dataset import DATASETS, MD5, DatasetNotFound, choose_dataset, load_data
 from mnist.synthetic import SyntheticMNIST
 
 
@@ -35,12 +35,6 @@ def test_real_mnist_has_55000_5000_and_10000_images(mnist_dir):
     assert data.test.tensors[1][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
-def test_to_float_scales_bytes_to_the_unit_interval():
-    images = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1).expand(3, 28, 28))
-    assert images.shape == (3, 1, 28, 28)
-    torch.testing.assert_close(images[:, 0, 0, 0], torch.tensor([0.0, 0.2, 1.0]))
-
-
 def test_device_that_fails_is_not_called_damaged_data(data_dir):
     with pytest.raises(Exception) as failure:
         load_data("synthetic", data_dir, validation_size=200, device="cuda:99")
@@ -50,6 +44,12 @@ def test_device_that_fails_is_not_called_damaged_data(data_dir):
 def test_validation_split_that_leaves_no_training_image_is_refused(data_dir):
     with pytest.raises(UserError, match="--validation-size 1000 leaves none of 1000 images"):
         load_data("synthetic", data_dir, validation_size=1000)
+
+
+def test_without_validation_images_all_are_trained_on(data_dir):
+    data = load_data("synthetic", data_dir, validation_size=0)
+    assert data.description["images"] == {"train": 1000, "validation": 0, "test": 300}
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [1000, 0, 300]
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_auto_is_mnist_where_it_can_be_had_and_else_synthetic_with_the_reason(mn
     assert "put its four files" in warning
     with pytest.raises(DatasetNotFound, match="can't get the data set mnist"):
         choose_dataset("mnist", tmp_path / "offline")
-    assert "is given up after 20 s" in capsys.readouterr().err
+    assert "each mirror gets 20 s to answer" in capsys.readouterr().err
 
 
 def test_data_set_of_torchvision_with_mnists_files_is_one_more_line(mnist_server, tmp_path, monkeypatch):
@@ -193,7 +193,9 @@ def test_damaged_mnist_is_never_replaced_by_another_data_set(mnist_server, tmp_p
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(b"<html>Please log in to this network</html>")
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte in .*: damaged \(wrong MD5\); delete that"):
+    with pytest.raises(
+        UserError, match=r"train-images-idx3-ubyte in .*: damaged, or of another data set \(wrong MD5\); delete that"
+    ):
         choose_dataset("auto", tmp_path)
 
 
@@ -231,12 +233,12 @@ def test_names_with_a_dot_are_recognised_and_are_to_be_renamed(mnist_server, dat
         choose_dataset("auto", tmp_path)
 
 
-def test_files_of_another_data_set_are_called_that(mnist_server, tmp_path, monkeypatch):
+def test_files_of_another_data_set_are_no_mnist(mnist_server, tmp_path, monkeypatch):
     load_data("mnist", tmp_path, 200)
     for file in MD5:
         monkeypatch.setitem(MD5, file, "0" * 32)
-    with pytest.raises(UserError, match="are those of another data set, not MNIST's .*: move them"):
-        choose_dataset("auto", tmp_path) and load_data("mnist", tmp_path, 200)
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte in .*: damaged, or of another data set .wrong MD5"):
+        load_data("mnist", tmp_path, 200)
 
 
 def test_processes_that_want_the_data_at_once_all_get_it_whole(mnist_server, data, tmp_path):
@@ -252,7 +254,7 @@ def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, fil
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{file} in .*: damaged .*; delete that"):
+    with pytest.raises(UserError, match=f"{file} in .*: damaged.*; delete that"):
         load_data("mnist", tmp_path, validation_size=200)
 
 

@@ -16,7 +16,7 @@ from model import DigitCNN
 from own_digits.reader import views
 from training.run_files import load_weights
 
-api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -r requirements-browser.txt")
+api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -e .[browser]")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from model import DigitCNN
-from own_digits.filters import draw_filters
+from training.charts import draw_filters
 
 ORANGE, PURPLE = (127, 59, 8), (45, 0, 75)  # the ends of the kernels' colours
 BRIGHT = (252, 255, 164)  # the end of the maps' colours

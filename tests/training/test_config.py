@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -28,11 +29,23 @@ RIGHT = {
     "learning_rate": st.floats(1e-12, 1e17),
     "weight_decay": st.floats(0, 1e17),
     "schedule": st.sampled_from(["one-cycle", "constant"]),
+    "warm_up": st.floats(0, 0.999999),
+    "beta1": st.floats(0, 0.999999),
+    "beta2": st.floats(0, 0.999999),
     "ema_decay": st.floats(0, 0.999999),
+    "ema_ramp": st.integers(1, 10**9),
+    "label_smoothing": st.floats(0, 0.999999),
     "augment": st.booleans(),
+    "rotation_degrees": st.floats(0, 360),
+    "shear_degrees": st.floats(0, 80),
+    "scale_change": st.floats(0, 0.999999),
+    "shift_pixels": st.floats(0, 28),
+    "elastic_pixels": st.floats(0, 28),
+    "control_points": st.integers(1, 28),
+    "final_strength": st.floats(0, 1),
     "amp": st.booleans(),
-    "seed": st.integers(0, 10**18 - 1),
-    "validation_size": st.integers(1, 10**9),
+    "seed": st.integers(0, 2**63 - 1),
+    "validation_size": st.integers(0, 10**9),
     "dataset": st.sampled_from(["mnist", "synthetic"]),
 }
 NO_INTEGER = st.text().filter(lambda text: not is_number(text, int)) | st.floats().map(str)
@@ -44,9 +57,10 @@ WRONG = {
     "--weight-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True),
     "--schedule": st.text().filter(lambda text: text not in ("one-cycle", "constant")),
     "--ema-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True) | st.floats(1),
+    "--control-points": NO_INTEGER | st.integers(max_value=0) | st.integers(29),  # no finer than the pixels
     "--augment": st.text(),
-    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(min_value=10**18),
-    "--validation-size": NO_INTEGER | st.integers(max_value=0) | st.integers(1000),  # of 1,000 images
+    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(min_value=2**63),
+    "--validation-size": NO_INTEGER | st.integers(max_value=-1) | st.integers(1000),  # of 1,000 images
     "--dataset": st.text().filter(lambda text: text not in ("auto", "mnist", "synthetic")),
     "--device": st.text().filter(lambda text: not text.startswith("cpu"))
     | st.sampled_from(["auto,cpu", "cuda:99", "cuda:-1", "mps:7", "meta", "gpu"]),
@@ -87,12 +101,42 @@ def test_wrong_flags_are_one_line_and_nothing_is_touched(small_run, tmp_path, wr
     assert {path.name for path in tmp_path.rglob("*")} <= {"run", ".lock"}
 
 
-@given(st.fixed_dictionaries({}, optional=RIGHT))
-def test_set_says_what_the_flags_say_and_every_other_field(given_settings):
-    flags = [argument for name, value in given_settings.items() for argument in ("--set", f"{name}={value}")]
-    assert parse_arguments(flags)[1] == given_settings
+def test_every_field_has_a_flag_a_help_and_a_default_that_says_what_it_is(capsys):
+    assert RIGHT.keys() == {field.name for field in fields(TrainConfig)}
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    text = " ".join(capsys.readouterr().out.split("recipe:")[1].split()).replace("one- cycle", "one-cycle")
+    flags = {re.split("[ ,]", part)[0]: part for part in re.split(r"(?<!,) (?=--)", text)}
     for field in fields(TrainConfig):
-        assert parse_arguments(["--set", f"{field.name}={field.default}"])[1] == {field.name: field.default}
+        default = {"dataset": "auto", "augment": "on", "amp": "off"}.get(field.name, field.default)
+        assert flags[f"--{field.name.replace('_', '-')}"].endswith(f" (default: {default})")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": "10"}, "--epochs must be of type int, not '10'"),
+        ({"epochs": 2.5}, "--epochs must be of type int, not 2.5"),
+        ({"epochs": True}, "--epochs must be of type int, not True"),
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"augment": 1}, "--augment must be of type bool, not 1"),
+        ({"learning_rate": None}, "--learning-rate must be of type float, not None"),
+        ({"learning_rate": float("inf")}, "--learning-rate must be at least 0 and finite, not inf"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be at least 0 and finite, not nan"),
+        ({"schedule": "nonsense"}, "--schedule must be one-cycle or constant, not 'nonsense'"),
+        ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and less than 1, not 1.0"),
+        ({"control_points": 29}, "--control-points must be at least 1 and less than 29, not 29"),
+    ],
+    ids=str,
+)
+def test_wrong_type_choice_or_range_is_told_by_the_flag(wrong, message):
+    with pytest.raises(UserError) as failure:
+        TrainConfig(**wrong)
+    assert str(failure.value) == message
+
+
+def test_whole_number_is_a_float_too_as_json_writes_it():
+    assert TrainConfig(elastic_pixels=0).elastic_pixels == 0
 
 
 def test_setting_that_a_file_lacks_takes_its_default_and_an_unknown_one_is_an_error():
@@ -101,11 +145,5 @@ def test_setting_that_a_file_lacks_takes_its_default_and_an_unknown_one_is_an_er
         config_from({"epochs": 3, "speed": 9, "momentum": 0.9}, Path("run.json"))
     with pytest.raises(UserError, match="run.json is of another version"):
         config_from(None, Path("run.json"))
-    with pytest.raises(UserError, match="epochs must be at least 1"):
+    with pytest.raises(UserError, match="run.json is of another version .*--epochs must be at least 1, not 0"):
         config_from({"epochs": 0}, Path("run.json"))
-
-
-def test_control_points_are_no_finer_than_the_pixels():
-    assert TrainConfig(control_points=28).control_points == 28
-    with pytest.raises(UserError, match="control_points must be at least 1 and less than 29, not 2000"):
-        TrainConfig(control_points=2000)

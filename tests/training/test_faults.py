@@ -70,7 +70,7 @@ def test_run_killed_at_random_moments_resumes_to_the_same_bits(
 
 def test_run_killed_in_the_middle_of_a_write_resumes_to_the_same_bits(processes, flags, folder, uninterrupted):
     process = start(processes, flags)
-    wait_for((folder / "last.pt").exists)
+    wait_for((folder / "run.json").exists)
     process.kill()
     process.join()
     before = run_files(folder)[0]
@@ -84,21 +84,29 @@ def test_run_killed_in_the_middle_of_a_write_resumes_to_the_same_bits(processes,
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_signal_ends_a_run_in_one_line_that_says_how_to_resume(
-    processes, flags, folder, tmp_path, uninterrupted, number
-):
+def test_ctrl_c_ends_a_run_in_one_line_that_says_how_to_resume(processes, flags, folder, tmp_path, uninterrupted):
     process = start(processes, flags, log=tmp_path / "log")
-    wait_for((folder / "last.pt").exists)
-    os.kill(process.pid, number)
+    wait_for((folder / "run.json").exists)
+    os.kill(process.pid, signal.SIGINT)
     process.join()
     assert process.exitcode == 130
     log = (tmp_path / "log").read_text()
     # The signal may come while the row of the epoch is printed, before the end of its line.
-    assert log.endswith("train.py: interrupted; the same command with --resume continues the run\n")
+    assert log.endswith(f"train.py: interrupted; --resume continues the run in {folder}\n")
     assert log.count("interrupted") == 1
     assert "Traceback" not in log
     assert list(folder.glob("*.tmp")) == []
+    assert run(processes, [*flags, "--resume"])
+    assert_bitwise_equal(run_files(folder), uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_other_signals_end_a_run_at_once_and_it_resumes(processes, flags, folder, uninterrupted, number):
+    process = start(processes, flags)
+    wait_for((folder / "run.json").exists)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == -number
     assert run(processes, [*flags, "--resume"])
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
@@ -107,7 +115,7 @@ def test_file_size_limit_keeps_the_checkpoint_before_and_the_run_resumes(
     processes, flags, folder, tmp_path, uninterrupted
 ):
     process = start(processes, flags)
-    wait_for((folder / "last.pt").exists)
+    wait_for((folder / "run.json").exists)
     process.kill()
     process.join()
     before = load_checkpoint(folder / "last.pt")["epoch"]
@@ -162,7 +170,7 @@ def test_second_run_in_a_folder_stops_in_one_line_and_the_first_goes_on(
     processes, flags, folder, uninterrupted, capsys
 ):
     process = start(processes, flags)
-    wait_for((folder / "last.pt").exists)
+    wait_for((folder / "run.json").exists)
     for more in ([], ["--resume"], ["--seed", "1"]):
         assert train.main([*flags, *more]) == 2
         error = capsys.readouterr().err

@@ -1,6 +1,9 @@
+import hashlib
+import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import zipfile
 from dataclasses import asdict
@@ -12,8 +15,10 @@ import evaluate
 import train
 from common.command_line import UserError
 from model import DigitCNN
+from training import run_files
 from training.config import TrainConfig
-from training.run_files import find_run, load_checkpoint, load_weights, serialize
+from training.metrics import EpochMetrics, read_metrics
+from training.run_files import archive, find_run, git_commit, hash_code, load_checkpoint, load_weights, save, serialize
 
 
 @pytest.fixture
@@ -26,7 +31,9 @@ def checkpoint() -> dict:
         "history": [],
         "model": weights,
         "averaged_model": {name: w + 1 for name, w in weights.items()},
+        "best_model": {name: w + 2 for name, w in weights.items()},
         "optimizer": torch.optim.AdamW(DigitCNN().parameters()).state_dict(),
+        "optimizer_class": "AdamW",
     }
 
 
@@ -192,7 +199,7 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
         assert message in error
         assert error.count("\n") == 1
     with pytest.raises(UserError, match="last.pt is of another version of train.py"):  # weights alone don't resume
-        find_run(tmp_path, {}, True)
+        find_run(tmp_path, {}, None)
 
 
 @pytest.mark.parametrize("change", [{"fc2.bias": torch.zeros(11)}, {"fc3.bias": torch.zeros(1)}], ids=str)
@@ -208,14 +215,203 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
     last.write_bytes(serialize({**load_checkpoint(last), "averaged_model": checkpoint["averaged_model"]}))
     capsys.readouterr()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
-    assert "can't resume: last.pt is of another network or optimizer" in capsys.readouterr().err
+    assert "can't resume: last.pt is of another network" in capsys.readouterr().err
 
 
 def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown_one_is_an_error(checkpoint, tmp_path):
     del checkpoint["config"]["label_smoothing"]
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    assert find_run(tmp_path, {}, True)[1] == asdict(TrainConfig())
+    assert find_run(tmp_path, {}, None)["config"] == asdict(TrainConfig())
     checkpoint["config"]["momentum"] = 0.9
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
     with pytest.raises(UserError, match="last.pt is of another version .*momentum"):
-        find_run(tmp_path, {}, True)
+        find_run(tmp_path, {}, None)
+
+
+def epoch(number, accuracy, loss=0.1) -> EpochMetrics:
+    return EpochMetrics(number, 0.01, 0.1, 0.9, loss, accuracy, 0.1, 0.5, 1.0)
+
+
+RUN = {"config": asdict(TrainConfig()), "dataset": {"name": "mnist"}}
+
+
+def save_run(folder, history) -> dict:
+    """Save a run with that history; return the weights of its best epoch."""
+    model, average, best = DigitCNN(), DigitCNN(), DigitCNN().state_dict()
+    stateful = {"model": model, "averaged_model": average, "optimizer": torch.optim.AdamW(model.parameters())}
+    failed = save(folder, RUN, history, best, stateful)
+    assert failed == ""
+    return best
+
+
+def assert_best_is(folder, number, weights, history):
+    """best.pt is that epoch of metrics.csv, with those weights, and last.pt has all that it is made of."""
+    best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
+    assert read_metrics(folder / "metrics.csv") == history
+    assert last["history"] == [asdict(row) for row in history]
+    assert best["history"] == last["history"][:number]
+    assert best["epoch"] == number
+    for name, weight in weights.items():
+        assert torch.equal(best["averaged_model"][name], weight)
+        assert torch.equal(last["best_model"][name], weight)
+
+
+def test_everything_else_follows_from_last_pt(tmp_path):
+    history = [epoch(1, 0.9), epoch(2, 0.95), epoch(3, 0.93)]
+    (tmp_path / "best.pt").write_bytes(b"of another run")
+    weights = save_run(tmp_path, history)
+    assert_best_is(tmp_path, 2, weights, history)
+    assert json.loads((tmp_path / "run.json").read_text()) == RUN
+    assert load_checkpoint(tmp_path / "best.pt").keys() == {"averaged_model", "epoch", "history", *RUN}
+    state = {"model", "averaged_model", "best_model", "optimizer", "optimizer_class", "epoch", "history"}
+    assert load_checkpoint(tmp_path / "last.pt").keys() == {*state, *RUN}
+
+
+def test_without_validation_images_best_pt_is_the_last_epoch(tmp_path):
+    history = [epoch(1, None, None), epoch(2, None, None)]
+    assert_best_is(tmp_path, 2, save_run(tmp_path, history), history)
+
+
+@pytest.mark.parametrize("name", ["best.pt", "metrics.csv", "run.json"])
+def test_file_that_is_open_in_another_program_is_told_and_the_others_are_written(tmp_path, monkeypatch, name):
+    write, history = run_files.write_atomically, [epoch(1, 0.9)]
+
+    def refuse(path, content):
+        if path.name == name:
+            raise UserError(f"can't write {path}: Permission denied")
+        write(path, content)
+
+    monkeypatch.setattr(run_files, "write_atomically", refuse)
+    with pytest.raises(AssertionError, match=f"can't write .*{name}: Permission denied"):
+        save_run(tmp_path, history)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt", "metrics.csv", "run.json"} - {name}
+    monkeypatch.undo()
+    assert_best_is(tmp_path, 1, save_run(tmp_path, history), history)
+
+
+def test_last_pt_that_cannot_be_written_is_an_error_and_changes_no_other_file(tmp_path):
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(UserError, match="can't write .*last.pt"):
+        save_run(tmp_path, [epoch(1, 0.9)])
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_archive_copies_the_files_of_the_run_and_never_over_others(tmp_path):
+    for _ in range(2):
+        for name in ("last.pt", "notes.txt"):
+            (tmp_path / name).write_text("kept")
+        archive(tmp_path)
+    assert (tmp_path / "last.pt").read_text() == "kept"
+    folders = list((tmp_path / "archive").iterdir())
+    assert len(folders) == 2
+    assert [[file.name for file in folder.iterdir()] for folder in folders] == [["last.pt"], ["last.pt"]]
+
+
+def test_without_a_run_nothing_is_archived(tmp_path):
+    archive(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_archive_is_whole_or_not_there(tmp_path, monkeypatch):
+    for name in ("last.pt", "best.pt", "metrics.csv"):
+        (tmp_path / name).write_text("kept")
+    write = run_files.write_atomically
+
+    def fail_at_metrics(path, content):
+        if path.name == "metrics.csv":
+            raise UserError("the disk is full")
+        write(path, content)
+
+    monkeypatch.setattr(run_files, "write_atomically", fail_at_metrics)
+    with pytest.raises(UserError, match="full"):
+        archive(tmp_path)
+    assert [path.suffix for path in (tmp_path / "archive").iterdir()] == [".tmp"]
+    assert all((tmp_path / name).read_text() == "kept" for name in ("last.pt", "best.pt", "metrics.csv"))
+
+
+def test_older_last_pt_takes_the_best_weights_from_the_best_pt_beside_it(checkpoint, tmp_path):
+    history = [asdict(row) for row in (epoch(1, 0.9), epoch(2, 0.95), epoch(3, 0.93))]
+    best = {"averaged_model": checkpoint.pop("best_model"), "epoch": 2, "history": history[:2]}
+    (tmp_path / "last.pt").write_bytes(serialize({**checkpoint, "epoch": 3, "history": history}))
+    (tmp_path / "best.pt").write_bytes(serialize(best))
+    found = find_run(tmp_path, {}, None)
+    assert all(torch.equal(found["best_model"][name], w) for name, w in best["averaged_model"].items())
+    for content in (
+        serialize({**best, "history": [asdict(epoch(1, 0.8)), history[1]]}),
+        None,
+    ):  # of another run, missing
+        (tmp_path / "best.pt").unlink()
+        if content:
+            (tmp_path / "best.pt").write_bytes(content)
+        with pytest.raises(UserError, match="last.pt is of an older version, and its best.pt is not beside it; put it"):
+            find_run(tmp_path, {}, None)
+
+
+def test_run_is_resumed_with_the_init_that_it_started_from_and_no_other(checkpoint, tmp_path):
+    (tmp_path / "weights.pt").write_text("first weights")
+    (tmp_path / "moved.pt").write_text("first weights")
+    (tmp_path / "other.pt").write_text("others")
+    checkpoint["init"] = run_files.describe_file(tmp_path / "weights.pt")
+    assert checkpoint["init"]["md5"] == hashlib.md5(b"first weights").hexdigest()
+    (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
+    (tmp_path / "weights.pt").write_text("of the run itself, which may write best.pt over it")
+    for init in (None, tmp_path / "weights.pt", tmp_path / "moved.pt"):
+        assert find_run(tmp_path, {}, init)
+    with pytest.raises(UserError, match=f"it didn't start from {tmp_path / 'other.pt'}"):
+        find_run(tmp_path, {}, tmp_path / "other.pt")
+    (tmp_path / "last.pt").write_bytes(serialize({**checkpoint, "init": None}))
+    with pytest.raises(UserError, match="it didn't start from"):
+        find_run(tmp_path, {}, tmp_path / "weights.pt")
+
+
+GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A folder that git_commit() and hash_code() take for the program's."""
+    if not shutil.which("git"):
+        pytest.skip("wants git")
+    folder = tmp_path / "own" / "program"
+    (folder / "training").mkdir(parents=True)
+    (folder / "train.py").write_text("one\n")
+    monkeypatch.setattr(run_files, "PROGRAM", folder)
+    return folder
+
+
+def commit(folder):
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*GIT, *command], cwd=folder, check=True)
+
+
+def test_commit_is_named_in_full_though_a_release_is_tagged_and_changes_are_noted(program):
+    commit(program)
+    subprocess.run([*GIT, "tag", "-a", "v1.0", "-m", "release"], cwd=program, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=program, check=True, capture_output=True, text=True).stdout
+    assert git_commit() == head.strip()
+    (program / "train.py").write_text("two\n")
+    assert git_commit() == f"{head.strip()}-dirty"
+
+
+def test_program_without_a_repository_of_its_own_has_no_commit_though_it_lies_in_another_one(program):
+    commit(program.parent)
+    assert git_commit() == ""
+
+
+def test_messages_of_git_in_any_encoding_are_no_error(program, monkeypatch):
+    (program / ".git").mkdir()
+    (program / "git").write_bytes(b"#!/bin/sh\nprintf 'fatal: gel\366scht' >&2; exit 128\n")
+    (program / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program}{os.pathsep}{os.environ['PATH']}")
+    assert git_commit() == ""
+
+
+def test_code_is_a_hash_of_the_programs_files_whatever_their_line_ends(program):
+    (program / "training" / "config.py").write_text("a = 1\n")
+    before = hash_code()
+    (program / "training" / "config.py").write_bytes(b"a = 1\r\n")
+    assert hash_code() == before
+    (program / "notes.txt").write_text("of no matter")
+    assert hash_code() == before
+    (program / "training" / "config.py").write_text("a = 2\n")
+    assert hash_code() != before
