@@ -1,4 +1,4 @@
-"""Train the network on MNIST. Start reading here: this file is the whole story of a run.
+"""Train the network on MNIST. Start reading here: this file tells the whole story of a run; main is at its end.
 
     python train.py --epochs 10
     torchrun --nproc-per-node 2 train.py --epochs 10    # the same run in two processes
@@ -35,7 +35,7 @@ from training.run_files import archive, describe_run, find_run, load_weights, re
 
 
 def learning_rate_at(progress: float, config: TrainConfig) -> float:
-    """Return the learning rate when that fraction of the run, from 0 to 1, is done.
+    """Return the learning rate at progress, the fraction of the run that is done.
 
     One-cycle rises linearly to its peak during the warm-up, then falls linearly to 0 (https://arxiv.org/abs/1708.07120).
     """
@@ -44,14 +44,9 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
     return config.learning_rate
 
 
-def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
-    """Return the seed of a stream of an epoch's random draws: the same whether or not the run was resumed."""
-    return np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64).item()
-
-
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the model's, as an exponential moving average (EMA) does; buffers, too."""
+    """Update the exponential moving average (EMA) of the model's parameters and buffers, in place."""
     averaged, current = ([*m.parameters(), *m.buffers()] for m in (average, model))
     for mean, value in zip(averaged, current, strict=True):
         if mean.is_floating_point():
@@ -63,31 +58,32 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch):
     """Train on every image once; return the mean loss and the accuracy, both measured while the weights change.
 
-    average is a copy of the model whose weights are the exponential moving average (EMA) of the model's. ddp_model is
-    the model itself; in several processes, it in DistributedDataParallel.
+    dataset has images, (N, 28, 28) uint8, and labels, (N,), on the device. average holds the EMA of the weights of the
+    model. Under torchrun, ddp_model is the model in DistributedDataParallel; else rank() is 0 and world_size() is 1.
     """
     # All randomness follows from (seed, epoch): a resumed run draws what the uninterrupted one drew.
-    generator = torch.Generator().manual_seed(epoch_seed(config.seed, epoch))
-    torch.manual_seed(epoch_seed(config.seed, epoch, 1 + rank()))  # of the layers: dropout differs between ranks
-    images, labels = dataset.tensors  # (N, 28, 28) uint8, (N,) int64
-    order = torch.randperm(len(labels), generator=generator)
-    progress = (epoch - 1 + order.argsort() / len(labels)) / config.epochs  # (N,): of the run, when an image comes up
-    strengths = 1 - (1 - config.final_strength) * progress  # augmentation fades over the run
+    seeds = np.random.SeedSequence([config.seed, epoch]).generate_state(1 + world_size(), np.uint64).tolist()
+    generator = torch.Generator().manual_seed(seeds[0])
+    torch.manual_seed(seeds[1 + rank()])  # for layers such as dropout, which draw something else on each rank
+    all_images, all_labels = dataset.tensors
+    order = torch.randperm(len(all_labels), generator=generator)
+    position = order.argsort() / len(order)  # (N,): when each image comes up in the epoch, from 0 to 1
+    strengths = 1 - (1 - config.final_strength) * (epoch - 1 + position) / config.epochs  # fading over the run
     limits = [config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels]
     theta = random_theta(strengths, limits, config.elastic_pixels, config.control_points, generator)  # (N, 2, 3 + P)
-    # Each rank has its shard of each batch. With batch_size=None, the loader indexes the tensors once for a batch.
-    batches = order.to(labels.device).split(config.batch_size)
+    # Each rank trains on its shard of each batch. A sampler of whole shards makes the loader index once for each.
+    batches = order.to(all_labels.device).split(config.batch_size)
     shards = [batch.tensor_split(world_size())[rank()] for batch in batches]
-    dataset = TensorDataset(images, labels, theta.to(labels.device))
+    dataset = TensorDataset(all_images, all_labels, theta.to(all_labels.device))
     loader = DataLoader(dataset, batch_size=None, sampler=shards)
 
     model.train()
-    sums = torch.zeros(2, device=labels.device)  # of loss and correct answers; on the device, so that no step waits
-    bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)
+    sums = torch.zeros(2, device=all_labels.device)  # of loss and correct answers; no step waits for the device
+    bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)  # None: only in a terminal
     for number, (images, labels, theta) in enumerate(bar):
         step = (epoch - 1) * len(batches) + number  # of the run, from 0
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at((step + 0.5) / (config.epochs * len(batches)), config)
+            group["lr"] = learning_rate_at((step + 0.5) / (config.epochs * len(batches)), config)  # mid-step: never 0
         images = to_float(images)  # (B, 28, 28) uint8 -> (B, 1, 28, 28) in [0, 1]
         if config.augment:
             images = warp(images, theta)
@@ -98,8 +94,8 @@ def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch
         # DDP averages gradients over ranks: times world_size, this is the mean over the whole batch, ragged or not.
         (loss * world_size() / len(batches[number])).backward()
         optimizer.step()
-        decay = min(config.ema_decay, (1 + step) / (config.ema_ramp + step))  # low at first: the first weights are poor
-        update_average(average, model, decay)
+        # At first the average is short, as the first weights are poor.
+        update_average(average, model, min(config.ema_decay, (1 + step) / (config.ema_ramp + step)))
         sums[0] += loss.detach()
         sums[1] += (logits.argmax(dim=1) == labels).sum()
     if world_size() > 1:
@@ -113,68 +109,75 @@ def build(config: TrainConfig, device: torch.device, init: Path | None = None):
     model = DigitCNN().to(device)
     if init:
         load_weights(init, model)
-    betas = (config.beta1, config.beta2)
+    betas = (config.beta1, config.beta2)  # the learning rate is set at each step
     optimizer = torch.optim.AdamW(model.parameters(), betas=betas, weight_decay=config.weight_decay, fused=True)
     ddp_model = DistributedDataParallel(model) if world_size() > 1 else model
     return model, copy.deepcopy(model), ddp_model, optimizer
 
 
 def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None, checkpoint: dict | None = None):
-    """Train, evaluate, save and print each epoch that is not done yet; return the metrics of all. Raises UserError.
+    """Train, evaluate, save and print each epoch that is not done yet; return the metrics of all epochs.
 
     A run starts with random weights or those in the file init, or goes on from checkpoint, the content of its last.pt.
+    Raises UserError when a loss is no longer finite, or a file can't be written.
     """
     device = data.train.tensors[0].device
     model, average, ddp_model, optimizer = build(config, device, init)
     stateful = {"model": model, "averaged_model": average, "optimizer": optimizer}
-    run, history, best_model, failed = describe_run(config, data.description, device, init), [], {}, ""
+    run = describe_run(config, data.description, device, init)
+    history, best_model, unwritten = [], {}, ""
     if checkpoint:
         restore(checkpoint, run, stateful)
-        history = [EpochMetrics(**row) for row in checkpoint["history"]]
-        best_model = checkpoint["best_model"]
-        run |= {name: checkpoint.get(name, run[name]) for name in ("init", "seconds")}
-        failed = on_rank_zero(save, folder, run, history, best_model, stateful)
+        history, best_model = [EpochMetrics(**row) for row in checkpoint["history"]], checkpoint["best_model"]
+        saved = {name: checkpoint.get(name, value) for name, value in run.items()}
+        run |= {"init": saved["init"], "seconds": saved["seconds"]}
+        unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # what a crash may have prevented
     if rank() == 0:
         print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        started = time.perf_counter()
-        loss, accuracy = train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch)
-        train_seconds = time.perf_counter() - started
-        validation, test = evaluate(average, data.validation), evaluate(average, data.test)
-        held_out = [validation.loss, validation.accuracy] if validation.images else [None, None]
-        learning_rate = optimizer.param_groups[0]["lr"]
-        row: list = [epoch, learning_rate, loss, accuracy, *held_out, test.loss, test.accuracy, train_seconds]
-        if not all(math.isfinite(value or 0) for value in row):
-            raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
-        history.append(EpochMetrics(*row))
-        if best_epoch(history).epoch == epoch:
-            best_model = copy.deepcopy(average.state_dict())
-        run["seconds"] = round(run["seconds"] + time.perf_counter() - started, 2)
-        if epoch == 1:
-            on_rank_zero(archive, folder)  # the run that lay there before
-        failed = on_rank_zero(save, folder, run, history, best_model, stateful)
-        if rank() == 0:
-            print(table_row(history[-1]), flush=True)
-            if failed:
-                print(f"warning: {failed}", file=sys.stderr)
-    if failed:
-        raise UserError(f"{failed}; then --resume writes it")
+    try:
+        for epoch in range(len(history) + 1, config.epochs + 1):
+            started = time.perf_counter()
+            loss, accuracy = train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch)
+            train_seconds = time.perf_counter() - started
+            validation, test = evaluate(average, data.validation), evaluate(average, data.test)  # on every rank
+            held_out = [validation.loss, validation.accuracy] if validation.images else [None, None]
+            rate = optimizer.param_groups[0]["lr"]
+            row: list = [epoch, rate, loss, accuracy, *held_out, test.loss, test.accuracy, train_seconds]
+            if not all(math.isfinite(value) for value in row if value is not None):
+                raise UserError(f"the loss became infinite or NaN in epoch {epoch}: try a smaller --learning-rate")
+            history.append(EpochMetrics(*row))
+            if best_epoch(history).epoch == epoch:
+                best_model = copy.deepcopy(average.state_dict())
+            run["seconds"] = round(run["seconds"] + time.perf_counter() - started, 2)
+            if epoch == 1:
+                on_rank_zero(archive, folder)  # the files of an earlier run
+            unwritten = on_rank_zero(save, folder, run, history, best_model, stateful)
+            if rank() == 0:
+                print(table_row(history[-1]), flush=True)
+                print(f"warning: {unwritten}\n" if unwritten else "", end="", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"--resume continues the run in {folder}",) if history else ()
+        raise
+    if unwritten:
+        raise UserError(f"{unwritten}; once that is done, --resume writes it")
     return history
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args, settings = parse_arguments(argv)
+    args, given = parse_arguments(argv)
     folder, device = args.output_dir, choose_device(args.device)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same bits
     with process_group(), ExitStack() as stack:
-        on_rank_zero(stack.enter_context, lock(folder))  # until the run ends, however it ends
-        checkpoint = on_rank_zero(find_run, folder, settings, args.init) if args.resume else None
-        recipe = checkpoint["config"] if checkpoint else {"dataset": "auto", **settings}
-        name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
-        config = TrainConfig(**{**recipe, "dataset": name})
+        on_rank_zero(stack.enter_context, lock(folder))  # until the end: one run at a time writes to the folder
+        checkpoint = on_rank_zero(find_run, folder, given, args.init) if args.resume else None
+        recipe = checkpoint["config"] if checkpoint else {"dataset": "auto", **given}
+        name, warning = on_rank_zero(
+            choose_dataset, recipe["dataset"], args.data_dir
+        )  # auto: the one that is available
+        config = TrainConfig(**recipe | {"dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
-        warning = "" if settings.get("dataset") == name else warning  # it was asked for
+        warning = "" if given.get("dataset") == name else warning  # none where synthetic digits were asked for
         if rank() == 0:
             if checkpoint:
                 state = "is finished" if checkpoint["epoch"] == config.epochs else "goes on"
@@ -185,11 +188,7 @@ def main(argv: list[str] | None = None) -> None:
             counts = ", ".join(f"{count:,} {split}" for split, count in data.description["images"].items())
             machine = f"device {device}, processes {world_size()}, threads {torch.get_num_threads()}"
             print(f"{name}: {counts} images; {machine}, seed {config.seed}")
-        try:
-            history = fit(config, data, folder, None if checkpoint else args.init, checkpoint)
-        except KeyboardInterrupt:
-            hint = f"; --resume continues the run in {folder}" if (folder / "last.pt").exists() else ""
-            raise KeyboardInterrupt(hint) from None
+        history = fit(config, data, folder, None if checkpoint else args.init, checkpoint)
         if rank() == 0:
             seconds = sum(epoch.train_seconds for epoch in history)
             print(f"\nIn {folder}: {describe_best([history])}; training took {seconds:.1f} s", flush=True)

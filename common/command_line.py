@@ -37,7 +37,7 @@ def command(main: FunctionType) -> Callable[..., int]:
             print_error(script, error)
             return 2
         except KeyboardInterrupt as interrupt:
-            print_line(script, f"interrupted{interrupt}")
+            print_line(script, "; ".join(["interrupted", *map(str, interrupt.args)]))
             return 130
 
     return run

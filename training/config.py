@@ -1,6 +1,5 @@
 """The recipe of a run: every number that decides its result, and train.py's flags, one for each of them."""
 
-import math
 from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from common.command_line import Parser, UserError
 
 
-def setting(default: object, text: str, low: int = 0, below: float = math.inf, choices: tuple[str, ...] = ()) -> Any:
+def setting(default: object, text: str, low: int = 0, below: float = 1e18, choices: tuple[str, ...] = ()) -> Any:
     """Declare a field of TrainConfig: its default, its help, and its choices, or the range low <= value < below."""
     return field(default=default, metadata={"help": text, "low": low, "below": below, "choices": choices})
 
@@ -40,7 +39,7 @@ class TrainConfig:
     control_points: int = setting(4, "the elastic distortion's control points along each side", low=1, below=29)
     final_strength: float = setting(0.5, "augmentation fades linearly from 1 to this fraction over the run")
     amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
-    seed: int = setting(0, "random seed for initial weights, image order and augmentation", below=2**63)
+    seed: int = setting(0, "random seed for initial weights, image order and augmentation")
     validation_size: int = setting(5000, "training images to hold out, the last ones; 0 trains on all of them")
     dataset: str = setting("mnist", "mnist, synthetic, or auto: MNIST if available, otherwise synthetic digits")
 
@@ -52,8 +51,7 @@ class TrainConfig:
             elif rule["choices"] and value not in rule["choices"]:
                 wanted = " or ".join(rule["choices"])
             elif kind in (int, float) and not rule["low"] <= value < rule["below"]:  # true of NaN, too
-                limit = f" and less than {rule['below']}" if rule["below"] < math.inf else ""
-                wanted = f"at least {rule['low']}{limit or ' and finite' * (kind is float)}"
+                wanted = f"at least {rule['low']}" if value < rule["low"] else f"less than {rule['below']:g}"
             else:
                 continue
             raise UserError(f"{flag(each.name)} must be {wanted}, not {value!r}")

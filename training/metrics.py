@@ -4,7 +4,6 @@ import csv
 import io
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -90,10 +89,17 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
     if not path.exists():
         raise UserError(f"there is no {path}: train first (python train.py), or name the folder of a run")
     try:
-        heading, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-        if heading != COLUMNS or not rows:
-            raise ValueError("the heading or an epoch is missing")
-        values: list[list[Any]] = [[float(cell) if cell else None for cell in cells] for cells in rows]
-        return [EpochMetrics(int(epoch), *others) for epoch, *others in values]
-    except (ValueError, TypeError) as error:
+        text = path.read_text(encoding="utf-8")
+        heading, *rows = csv.reader(text.splitlines())
+        if heading != COLUMNS or not rows or not text.endswith("\n"):
+            raise ValueError("the heading, an epoch, or the end of a line is missing")
+        return [parse(row) for row in rows]
+    except ValueError as error:
         raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error
+
+
+def parse(row: list[str]) -> EpochMetrics:
+    """Return the metrics in a row of metrics.csv. Raises ValueError."""
+    cells = zip(COLUMNS, row, strict=True)
+    values: list = [None if name.startswith("validation") and not cell else float(cell) for name, cell in cells]
+    return EpochMetrics(int(row[0]), *values[1:])

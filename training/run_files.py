@@ -3,6 +3,7 @@
 Checkpoints are dicts of tensors and plain Python values, as torch.save writes them.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import io
@@ -38,7 +39,7 @@ def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init:
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **packages, "git_commit": git_commit()},
         "code": hash_code(),
-        "seconds": 0.0,  # of all epochs, with their evaluations and saving
+        "seconds": 0.0,  # of all epochs, with their evaluations
     }
 
 
@@ -57,7 +58,7 @@ def git_commit() -> str:
 
 
 def hash_code() -> str:
-    """Return a hash of the .py files that train.py is made of, whatever their line ends."""
+    """Return a hash of the program's .py files (without those of own_digits), whatever their line endings."""
     files = sorted(file for room in ("", "common", "mnist", "training") for file in (PROGRAM / room).glob("*.py"))
     return hashlib.sha256("".join(file.read_text(encoding="utf-8") for file in files).encode()).hexdigest()
 
@@ -90,14 +91,18 @@ def serialize(value: dict) -> bytes:
 
 
 def archive(folder: Path) -> None:
-    """Copy the files of the run in the folder to folder/archive/<time>/, which appears when they are all there."""
-    files = [file for pattern in ("*.pt", "metrics.csv", "run.json") for file in folder.glob(pattern)]
+    """Move the files of the run in the folder to folder/archive/<time>/, which appears when all of them are there."""
+    names = ("best.pt", "metrics.csv", "run.json", "last.pt")
+    files = [folder / name for name in names if (folder / name).is_file()]
     target = folder / "archive" / datetime.now().isoformat().replace(":", "-")
     temporary = target.with_name(f"{target.name}.tmp")
     for file in files:
         write_atomically(temporary / file.name, file.read_bytes())
     if files:
         temporary.rename(target)
+    for file in files[:-1]:  # last.pt stays until the new one takes its place: there always is a run to resume
+        with contextlib.suppress(OSError):  # on Windows, of a file that is open in another program
+            file.unlink()
 
 
 def load_checkpoint(path: Path) -> dict:
@@ -147,10 +152,11 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
         advice = f"leave them out, or start a new run without --resume, with --init {best_path} from these weights"
         raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
+        history, epoch = checkpoint["history"], best_epoch([EpochMetrics(**row) for row in checkpoint["history"]]).epoch
         best = load_checkpoint(best_path) if best_path.exists() else {}
-        if best.get("history") != checkpoint["history"][: best.get("epoch")]:
-            advice = f"put it back, or start a new run with --init {path}"
-            raise UserError(f"can't resume: {path} is of an older version, and its best.pt is not beside it; {advice}")
+        if best.get("history") != history[:epoch]:
+            advice = f"put best.pt of its epoch {epoch} beside it, or start a new run with --init {path}"
+            raise UserError(f"can't resume: {path} is of an older version, without the best epoch's weights; {advice}")
         checkpoint["best_model"] = best["averaged_model"]
     return {**checkpoint, "config": saved}
 

@@ -44,22 +44,22 @@ RIGHT = {
     "control_points": st.integers(1, 28),
     "final_strength": st.floats(0, 1),
     "amp": st.booleans(),
-    "seed": st.integers(0, 2**63 - 1),
+    "seed": st.integers(0, 10**18 - 1),
     "validation_size": st.integers(0, 10**9),
     "dataset": st.sampled_from(["mnist", "synthetic"]),
 }
 NO_INTEGER = st.text().filter(lambda text: not is_number(text, int)) | st.floats().map(str)
 NO_NUMBER = st.text().filter(lambda text: not is_number(text, float)) | st.sampled_from(["nan", "inf", "-inf", "1e999"])
 WRONG = {
-    "--epochs": NO_INTEGER | st.integers(max_value=0),
-    "--batch-size": NO_INTEGER | st.integers(max_value=0),
+    "--epochs": NO_INTEGER | st.integers(max_value=0) | st.integers(min_value=10**18),
+    "--batch-size": NO_INTEGER | st.integers(max_value=0) | st.integers(min_value=10**18),
     "--learning-rate": NO_NUMBER | st.floats(max_value=0, exclude_max=True),
     "--weight-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True),
     "--schedule": st.text().filter(lambda text: text not in ("one-cycle", "constant")),
     "--ema-decay": NO_NUMBER | st.floats(max_value=0, exclude_max=True) | st.floats(1),
     "--control-points": NO_INTEGER | st.integers(max_value=0) | st.integers(29),  # no finer than the pixels
     "--augment": st.text(),
-    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(min_value=2**63),
+    "--seed": NO_INTEGER | st.integers(max_value=-1) | st.integers(min_value=10**18),
     "--validation-size": NO_INTEGER | st.integers(max_value=-1) | st.integers(1000),  # of 1,000 images
     "--dataset": st.text().filter(lambda text: text not in ("auto", "mnist", "synthetic")),
     "--device": st.text().filter(lambda text: not text.startswith("cpu"))
@@ -121,11 +121,11 @@ def test_every_field_has_a_flag_a_help_and_a_default_that_says_what_it_is(capsys
         ({"epochs": 0}, "--epochs must be at least 1, not 0"),
         ({"augment": 1}, "--augment must be of type bool, not 1"),
         ({"learning_rate": None}, "--learning-rate must be of type float, not None"),
-        ({"learning_rate": float("inf")}, "--learning-rate must be at least 0 and finite, not inf"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be at least 0 and finite, not nan"),
+        ({"learning_rate": float("inf")}, "--learning-rate must be less than 1e+18, not inf"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be less than 1e+18, not nan"),
         ({"schedule": "nonsense"}, "--schedule must be one-cycle or constant, not 'nonsense'"),
-        ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and less than 1, not 1.0"),
-        ({"control_points": 29}, "--control-points must be at least 1 and less than 29, not 29"),
+        ({"ema_decay": 1.0}, "--ema-decay must be less than 1, not 1.0"),
+        ({"control_points": 29}, "--control-points must be less than 29, not 29"),
     ],
     ids=str,
 )

@@ -296,15 +296,16 @@ def test_last_pt_that_cannot_be_written_is_an_error_and_changes_no_other_file(tm
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_archive_copies_the_files_of_the_run_and_never_over_others(tmp_path):
+def test_archive_takes_the_files_of_the_run_alone_and_last_pt_stays_until_it_is_replaced(tmp_path):
     for _ in range(2):
-        for name in ("last.pt", "notes.txt"):
+        for name in ("last.pt", "best.pt", "notes.txt"):
             (tmp_path / name).write_text("kept")
         archive(tmp_path)
-    assert (tmp_path / "last.pt").read_text() == "kept"
+    # Were best.pt still there, a run that dies in its first save would have another run's beside its last.pt.
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "notes.txt", "archive"}
     folders = list((tmp_path / "archive").iterdir())
     assert len(folders) == 2
-    assert [[file.name for file in folder.iterdir()] for folder in folders] == [["last.pt"], ["last.pt"]]
+    assert all({file.name for file in folder.iterdir()} == {"last.pt", "best.pt"} for folder in folders)
 
 
 def test_without_a_run_nothing_is_archived(tmp_path):
@@ -336,14 +337,13 @@ def test_older_last_pt_takes_the_best_weights_from_the_best_pt_beside_it(checkpo
     (tmp_path / "best.pt").write_bytes(serialize(best))
     found = find_run(tmp_path, {}, None)
     assert all(torch.equal(found["best_model"][name], w) for name, w in best["averaged_model"].items())
-    for content in (
-        serialize({**best, "history": [asdict(epoch(1, 0.8)), history[1]]}),
-        None,
-    ):  # of another run, missing
+    of_another_run = {**best, "history": [asdict(epoch(1, 0.8)), history[1]]}
+    of_another_epoch = {**best, "epoch": 1, "history": history[:1]}
+    for content in (serialize(of_another_run), serialize(of_another_epoch), None):
         (tmp_path / "best.pt").unlink()
         if content:
             (tmp_path / "best.pt").write_bytes(content)
-        with pytest.raises(UserError, match="last.pt is of an older version, and its best.pt is not beside it; put it"):
+        with pytest.raises(UserError, match="last.pt is of an older version, .* put best.pt of its epoch 2 beside it"):
             find_run(tmp_path, {}, None)
 
 
