@@ -21,18 +21,18 @@ from training.run_files import load_weights, serialize
 
 
 class Evaluation(NamedTuple):
-    """What a model answered on a whole split."""
+    """The results of a model on one split."""
 
     images: int
     correct: int
-    accuracy: float  # the fraction of images answered correctly; NaN, as the loss, where there is no image
+    accuracy: float  # the fraction of images classified correctly; NaN, like the loss, for an empty split
     loss: float  # the mean cross-entropy in nats per image
-    confusion: Tensor  # (10, 10): confusion[i, j] images of digit i were answered j
+    confusion: Tensor  # (10, 10): confusion[i, j] images of digit i were classified as j
     logits: Tensor  # (images, 10) float64, on the CPU like the confusion matrix
 
 
 def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) -> Evaluation:
-    """Run a model over a split, on the device of the split, and leave the model as it was."""
+    """Evaluate a model on a split, on the device of the split; the model stays in the mode that it was in."""
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -43,7 +43,8 @@ def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) ->
     labels = dataset.tensors[1].cpu()
     confusion = torch.bincount(10 * labels + logits.argmax(dim=1), minlength=100).view(10, 10)
     images, correct = len(labels), int(confusion.trace())
-    accuracy, loss = correct / images if images else math.nan, F.cross_entropy(logits, labels).item()
+    accuracy = correct / images if images else math.nan
+    loss = F.cross_entropy(logits, labels).item()
     return Evaluation(images, correct, accuracy, loss, confusion, logits)
 
 
@@ -62,18 +63,20 @@ def report(evaluation: Evaluation, title: str) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or weights")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="of the data sets (default: data)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     parser.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the report")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw confusion matrix, mistakes, filters there")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="draw confusion matrix, mistakes, filters into DIR"
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="write the network's weights alone, a state_dict")
     args = parser.parse_args(argv)
 
     device = choose_device(args.device)
     model = DigitCNN().to(device)
     checkpoint = load_weights(args.checkpoint, model)
-    config = config_from(checkpoint.get("config", {}), args.checkpoint)  # of weights alone: the default
+    config = config_from(checkpoint.get("config", {}), args.checkpoint)  # a bare state_dict has none: the default
     split = getattr(load_data(config.dataset, args.data_dir, config.validation_size, device), args.split)
     if len(split) == 0:
         raise UserError(f"{args.checkpoint} is of a run without validation images: choose --split test or train")

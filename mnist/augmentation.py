@@ -1,8 +1,8 @@
 """Random distortions of a whole batch of images at once, on whatever device the images are.
 
-A distorted image shows, at each pixel, some point of the original. Where that lies is linear in a few parameters,
-theta: those of an affine map and the displacements of a grid of control points. So one matrix product gives the points
-of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate would.
+For each pixel of the result, a point of the original is computed that is shown there. It is a linear function of a few
+parameters, theta: those of an affine map, and the displacements of a grid of control points. So one matrix product
+gives the points of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate would.
 """
 
 import math
@@ -23,12 +23,12 @@ def to_float(images: Tensor) -> Tensor:
 def random_theta(
     strengths: Tensor, limits: list[float], elastic_pixels: float, control_points: int, generator: Generator
 ) -> Tensor:
-    """Draw theta, (N, 2, 3 + control_points ** 2), for N images; strengths, (N,), are factors of all limits.
+    """Draw theta, (N, 2, 3 + control_points ** 2), for N images; strengths, (N,), scale all distortions.
 
     The first three parameters are an affine map, as `affine_grid` takes it: rotation and shear in degrees, change of
     scale, and shift in pixels are uniform between minus and plus their limits (in this order), scale and shift along
-    each axis. The others displace a grid of control points by normal draws with a standard deviation of elastic_pixels,
-    and what lies between them smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what it does for MNIST:
+    each axis. The others displace a grid of control points by normal draws with a standard deviation of elastic_pixels;
+    pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what it does for MNIST:
     https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image as it is.
     """
     count, strengths, half = len(strengths), strengths.unsqueeze(1), SIZE / 2  # a unit of the grid is half the image
@@ -37,7 +37,7 @@ def random_theta(
     draws = draws * torch.tensor([rotation, shear, scale, scale, shift, shift]) * strengths
     angle, slant, width, height, shift_x, shift_y = draws.unbind(dim=1)
     cos, sin, slant = angle.deg2rad().cos(), angle.deg2rad().sin(), slant.deg2rad().tan()
-    # Read from right to left, x' = rotation @ shear @ scale^-1 @ x + shift:
+    # The point x of the result shows the point rotation @ shear @ scale^-1 @ x + shift of the original.
     row_x = torch.stack([cos / (1 + width), (cos * slant - sin) / (1 + height), shift_x / half], dim=1)
     row_y = torch.stack([sin / (1 + width), (sin * slant + cos) / (1 + height), shift_y / half], dim=1)
     affine = torch.stack([row_x, row_y], dim=1)  # (N, 2, 3)

@@ -17,19 +17,19 @@ def setting(default: object, text: str, low: int = 0, below: float = 1e18, choic
 class TrainConfig:
     """All that decides a run's numbers, besides machine, threads and versions. Raises UserError for a wrong value."""
 
-    epochs: int = setting(10, "passes over the training images; schedule and augmentation adapt to it", low=1)
+    epochs: int = setting(10, "passes over the training images; schedule and augmentation stretch to fit", low=1)
     batch_size: int = setting(128, "images in a step, of all processes together", low=1)
     learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
-    weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); with 0 it is Adam")
+    weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
     schedule: str = setting(
         "one-cycle", "linear warm-up and decay to 0; or constant", choices=("one-cycle", "constant")
     )
     warm_up: float = setting(0.2, "fraction of the run in which one-cycle's learning rate rises", below=1)
     beta1: float = setting(0.9, "AdamW's decay of the gradient's first moment", below=1)
     beta2: float = setting(0.999, "AdamW's decay of the gradient's second moment", below=1)
-    ema_decay: float = setting(0.999, "decay of the weights' exponential moving average (EMA); 0: none", below=1)
-    ema_ramp: int = setting(10, "after n steps the EMA's decay is at most (1 + n) / (ramp + n): low at first", low=1)
-    label_smoothing: float = setting(0.0, "share of the target that all classes get equally", below=1)
+    ema_decay: float = setting(0.999, "upper limit of the decay of the weights' EMA (moving average); 0: none", below=1)
+    ema_ramp: int = setting(10, "at step n, from 0, the EMA's decay is at most (1 + n) / (ramp + n)", low=1)
+    label_smoothing: float = setting(0.0, "share of the target that is spread equally over all classes", below=1)
     augment: bool = setting(True, "distort the training images at random")
     rotation_degrees: float = setting(10.0, "limit of the random rotation, either way")
     shear_degrees: float = setting(10.0, "limit of the random shear, either way")
@@ -81,7 +81,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add("--output-dir", type=Path, default=Path("checkpoints"), help="folder of the run's files (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto, an accelerator if there is one)")
     add("--init", type=Path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
-    add("--resume", action="store_true", help="continue the run in the output folder, with its own settings")
+    add("--resume", action="store_true", help="continue the run in the output folder, with the settings of that run")
     args = parser.parse_args(argv)
     given = {each.name: getattr(args, each.name) for each in fields(TrainConfig) if each.name in args}
     if given.get("dataset") == "auto":

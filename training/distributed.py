@@ -1,4 +1,4 @@
-"""The device of this process, and the processes that torchrun starts; without it there is one, of rank 0."""
+"""The choice of a device, and helpers for torch.distributed; without torchrun there is one process, of rank 0."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if local_rank and device.type != "cpu" and device.index is None:
             device = torch.device(device.type, int(local_rank))
             torch.accelerator.set_device_index(device.index)
-        torch.zeros(1, device=device).cpu()
+        torch.zeros(1, device=device).cpu()  # raises if the device can't be used
         return device
     except Exception as error:  # each backend has its own kind
         reason = str(error).splitlines()[0].split(". ")[0][:100]

@@ -78,7 +78,7 @@ def table_row(*runs: EpochMetrics) -> str:
 
 
 def metrics_csv(history: list[EpochMetrics]) -> str:
-    """Return the content of metrics.csv: a heading, then a row an epoch. Floats keep every bit; None is empty."""
+    """Return the content of metrics.csv: a heading, then one row per epoch. Floats keep every bit; None is empty."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *(astuple(epoch) for epoch in history)])
     return text.getvalue()

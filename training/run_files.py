@@ -1,4 +1,4 @@
-"""The files of a run: last.pt, its only truth, and best.pt, metrics.csv and run.json, which follow from it.
+"""The files of a run: last.pt is the source of truth; best.pt, metrics.csv and run.json are derived from it.
 
 Checkpoints are dicts of tensors and plain Python values, as torch.save writes them.
 """
@@ -28,7 +28,7 @@ PROGRAM = Path(__file__).parent.parent
 
 
 def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
-    """Return the content of run.json: all that its numbers may depend on. init is the file of the first weights."""
+    """Return the content of run.json: all that can affect the results. init is the file of the first weights."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
     return {
         "config": asdict(config),
@@ -64,7 +64,7 @@ def hash_code() -> str:
 
 
 def save(folder: Path, run: dict, history: list[EpochMetrics], best_model: dict, stateful: dict) -> str:
-    """Write last.pt, then the files that follow from its content: best.pt, metrics.csv and run.json.
+    """Write last.pt, then the files that are derived from it: best.pt, metrics.csv and run.json.
 
     stateful has model, averaged_model and optimizer. Returns what could not be written besides last.pt, if anything.
     """
@@ -91,7 +91,7 @@ def serialize(value: dict) -> bytes:
 
 
 def archive(folder: Path) -> None:
-    """Move the files of the run in the folder to folder/archive/<time>/, which appears when all of them are there."""
+    """Move the files of the run in the folder to folder/archive/<time>/, which appears only when it is complete."""
     names = ("best.pt", "metrics.csv", "run.json", "last.pt")
     files = [folder / name for name in names if (folder / name).is_file()]
     target = folder / "archive" / datetime.now().isoformat().replace(":", "-")

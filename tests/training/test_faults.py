@@ -51,6 +51,22 @@ def test_run_killed_at_any_use_of_its_files_resumes_to_the_same_bits(
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
+def test_earlier_run_survives_a_new_one_that_is_killed_at_any_use_of_its_files(processes, flags, folder, exhaustive):
+    names = ("last.pt", "best.pt", "metrics.csv", "run.json")
+    assert run(processes, flags)
+    old = {name: (folder / name).read_bytes() for name in names}
+    for kill_at in range(4, 50, 1 if exhaustive else 9):
+        run(processes, [*flags, "--seed", "1"], kill_at=kill_at)
+        archived = [path for path in folder.glob("archive/*") if path.suffix != ".tmp"]
+        places = [place for place in (folder, *archived) if (place / "last.pt").read_bytes() == old["last.pt"]]
+        assert places  # it can be resumed, or is whole in the archive
+        assert all({name: (place / name).read_bytes() for name in names} == old for place in archived)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        for name, content in old.items():
+            (folder / name).write_bytes(content)
+
+
 def test_run_killed_at_random_moments_resumes_to_the_same_bits(
     processes, flags, folder, tmp_path, uninterrupted, exhaustive
 ):
