@@ -1,7 +1,7 @@
 """Train the network on MNIST. Start reading here: this file tells the whole story of a run; main is at its end.
 
     python train.py --epochs 10
-    torchrun --nproc-per-node 2 train.py --epochs 10    # the same run in two processes
+    torchrun --nproc-per-node 2 train.py --epochs 10    # in two processes
 
 The default recipe gives 99.54% test accuracy (mean of 20 seeds) with 30,840 parameters in about a minute on two cores.
 """
@@ -70,16 +70,16 @@ def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch
     position = order.argsort() / len(order)  # (N,): when each image comes up in the epoch, from 0 to 1
     strengths = 1 - (1 - config.final_strength) * (epoch - 1 + position) / config.epochs  # fading over the run
     limits = [config.rotation_degrees, config.shear_degrees, config.scale_change, config.shift_pixels]
-    theta = random_theta(strengths, limits, config.elastic_pixels, config.control_points, generator)  # (N, 2, 3 + P)
-    # Each rank trains on its shard of each batch. A sampler of whole shards makes the loader index once for each.
+    thetas = random_theta(strengths, limits, config.elastic_pixels, config.control_points, generator)  # (N, 2, 3 + P)
+    # Each rank trains on its shard of each batch. With shards as its sampler, the loader indexes once per shard.
     batches = order.to(all_labels.device).split(config.batch_size)
     shards = [batch.tensor_split(world_size())[rank()] for batch in batches]
-    dataset = TensorDataset(all_images, all_labels, theta.to(all_labels.device))
-    loader = DataLoader(dataset, batch_size=None, sampler=shards)
+    distorted = TensorDataset(all_images, all_labels, thetas.to(all_labels.device))
+    loader = DataLoader(distorted, batch_size=None, sampler=shards)
 
     model.train()
     sums = torch.zeros(2, device=all_labels.device)  # of loss and correct answers; no step waits for the device
-    bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)  # None: only in a terminal
+    bar = tqdm(loader, f"epoch {epoch}", leave=False, disable=rank() > 0 or None)  # None: hidden unless in a terminal
     for number, (images, labels, theta) in enumerate(bar):
         step = (epoch - 1) * len(batches) + number  # of the run, from 0
         for group in optimizer.param_groups:
@@ -91,10 +91,10 @@ def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch
             logits = ddp_model(images)  # (B, 10)
             loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)
         optimizer.zero_grad()
-        # DDP averages gradients over ranks: times world_size, this is the mean over the whole batch, ragged or not.
+        # DDP averages over ranks: times world_size / batch size, that is the mean over the batch, ragged or not.
         (loss * world_size() / len(batches[number])).backward()
         optimizer.step()
-        # At first the average is short, as the first weights are poor.
+        # At first the decay is low, as the first weights are poor.
         update_average(average, model, min(config.ema_decay, (1 + step) / (config.ema_ramp + step)))
         sums[0] += loss.detach()
         sums[1] += (logits.argmax(dim=1) == labels).sum()
@@ -118,7 +118,7 @@ def build(config: TrainConfig, device: torch.device, init: Path | None = None):
 def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None, checkpoint: dict | None = None):
     """Train, evaluate, save and print each epoch that is not done yet; return the metrics of all epochs.
 
-    A run starts with random weights or those in the file init, or goes on from checkpoint, the content of its last.pt.
+    A run starts with random weights or those in the file init, or continues from checkpoint, what last.pt contains.
     Raises UserError when a loss is no longer finite, or a file can't be written.
     """
     device = data.train.tensors[0].device
@@ -129,9 +129,9 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
     if checkpoint:
         restore(checkpoint, run, stateful)
         history, best_model = [EpochMetrics(**row) for row in checkpoint["history"]], checkpoint["best_model"]
-        saved = {name: checkpoint.get(name, value) for name, value in run.items()}
+        saved = {name: checkpoint.get(name, value) for name, value in run.items()}  # not today's machine and versions
         run |= {"init": saved["init"], "seconds": saved["seconds"]}
-        unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # what a crash may have prevented
+        unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # a crash may have cut this off
     if rank() == 0:
         print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
     try:
@@ -159,7 +159,7 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
         interrupt.args = (f"--resume continues the run in {folder}",) if history else ()
         raise
     if unwritten:
-        raise UserError(f"{unwritten}; once that is done, --resume writes it")
+        raise UserError(f"{unwritten}; then run the same command with --resume to write it")
     return history
 
 
@@ -177,13 +177,13 @@ def main(argv: list[str] | None = None) -> None:
         )  # auto: the one that is available
         config = TrainConfig(**recipe | {"dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
-        warning = "" if given.get("dataset") == name else warning  # none where synthetic digits were asked for
+        warning = "" if given.get("dataset") == name else warning  # no warning if synthetic digits were requested
         if rank() == 0:
             if checkpoint:
-                state = "is finished" if checkpoint["epoch"] == config.epochs else "goes on"
+                state = "is finished" if checkpoint["epoch"] == config.epochs else "is resumed"
                 print(f"The run in {folder} {state}: {checkpoint['epoch']} of {config.epochs} epochs are done.")
             elif args.resume:
-                print(f"There is no run in {folder} to resume: a new one begins.")
+                print(f"There is no run in {folder} to resume: starting a new one.")
             print(warning, end="", file=sys.stderr, flush=True)
             counts = ", ".join(f"{count:,} {split}" for split, count in data.description["images"].items())
             machine = f"device {device}, processes {world_size()}, threads {torch.get_num_threads()}"

@@ -22,7 +22,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        advice = "make room there, close it in other programs, or choose another folder"
+        advice = "free some space, close the file in other programs, or choose another folder"
         raise UserError(f"can't write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -39,8 +39,8 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / ".lock", mode=0o666).acquire(timeout=0)  # for whoever may write into the folder
     except Timeout as error:
-        advice = "wait for its end or choose another folder"
-        raise UserError(f"another process is at work in {folder}: {advice}") from error
+        advice = "wait for it to finish or choose another folder"
+        raise UserError(f"another process is using {folder}: {advice}") from error
     except OSError as error:
         raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
     with held:

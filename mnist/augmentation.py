@@ -1,6 +1,6 @@
-"""Random distortions of a whole batch of images at once, on whatever device the images are.
+"""Random distortions of a whole batch of images at once, on whatever device the images are on.
 
-For each pixel of the result, a point of the original is computed that is shown there. It is a linear function of a few
+For each pixel of the result, we compute which point of the original it shows. That is a linear function of a few
 parameters, theta: those of an affine map, and the displacements of a grid of control points. So one matrix product
 gives the points of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate would.
 """

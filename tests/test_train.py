@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import shutil
@@ -87,16 +88,16 @@ def test_default_recipe_and_textbook_are_those_of_the_design():
     assert (plain.schedule, plain.augment, plain.batch_size, plain.epochs) == ("constant", False, 128, 10)
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_augmentation_fades_to_half_its_strength_over_the_run_however_long_it_is(data, monkeypatch, epochs):
+@pytest.mark.parametrize(("epochs", "final_strength"), [(1, 0.5), (3, 0.2)])
+def test_augmentation_fades_to_its_final_strength_over_the_run(data, monkeypatch, epochs, final_strength):
     drawn = []
     monkeypatch.setattr(train, "random_theta", lambda s, *limits: drawn.append(s) or random_theta(s, *limits))
-    config = TrainConfig(epochs=epochs)
+    config = TrainConfig(epochs=epochs, final_strength=final_strength)
     parts = build(config, CPU)
     for epoch in range(1, epochs + 1):
         train_one_epoch(*parts, data.train, config, epoch)
     strengths = torch.cat([strength[order_of(epoch)] for epoch, strength in enumerate(drawn, 1)])
-    torch.testing.assert_close(strengths, torch.linspace(1, 0.5, epochs * 800 + 1)[:-1])
+    torch.testing.assert_close(strengths, torch.linspace(1, final_strength, epochs * 800 + 1)[:-1])
 
 
 def test_textbook_epoch_is_the_plain_loop_with_adam(data, float64):
@@ -124,8 +125,9 @@ def test_textbook_epoch_is_the_plain_loop_with_adam(data, float64):
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-9)
 
 
-def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch):
-    config = TrainConfig(batch_size=40, ema_decay=0.6)
+@pytest.mark.parametrize("ema_decay", [0.999, 0.6])  # which the ramp doesn't reach in 40 steps, and does in 13
+def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch, ema_decay):
+    config = TrainConfig(batch_size=40, ema_decay=ema_decay)
     model, average, ddp_model, optimizer = build(config, CPU)
     expected, steps = model.fc2.bias.detach().clone(), 0
     step = optimizer.step
@@ -133,7 +135,7 @@ def test_averaged_weights_are_the_moving_average_with_its_ramp(data, monkeypatch
     def step_and_average():
         nonlocal expected, steps
         step()
-        decay = min(0.6, (1 + steps) / (10 + steps))
+        decay = min(ema_decay, (1 + steps) / (10 + steps))
         expected, steps = decay * expected + (1 - decay) * model.fc2.bias.detach(), steps + 1
 
     monkeypatch.setattr(optimizer, "step", step_and_average)
@@ -311,7 +313,7 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
     assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
     data_flag = small_run[small_run.index("--data-dir") :]
     assert train.main(["--resume", "--device", "cpu", *data_flag]) == 0  # its settings need not be said again
-    assert f"The run in {tmp_path / 'run'} goes on: 1 of 3 epochs are done." in capsys.readouterr().out
+    assert f"The run in {tmp_path / 'run'} is resumed: 1 of 3 epochs are done." in capsys.readouterr().out
     assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
 
 
@@ -328,7 +330,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_that_it_is_finished(sm
 
 def test_resume_without_a_run_starts_one_and_says_so(small_run, tmp_path, capsys):
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 0
-    assert f"There is no run in {tmp_path / 'run'} to resume: a new one begins." in capsys.readouterr().out
+    assert f"There is no run in {tmp_path / 'run'} to resume: starting a new one." in capsys.readouterr().out
     assert (tmp_path / "run" / "last.pt").exists()
 
 
@@ -361,6 +363,21 @@ def test_crash_between_any_two_files_leaves_a_run_that_resumes_to_the_same_bits(
     assert written == expected
     assert train.main([*flags, "--resume"]) == 0
     assert_bitwise_equal(run_files(tmp_path / "run"), run_files(tmp_path / "whole"))
+
+
+def test_best_pt_keeps_the_weights_of_its_epoch_while_the_run_goes_on(small_run, tmp_path, monkeypatch):
+    seen = []
+
+    def evaluate_ever_worse(model, split):
+        seen.append(copy.deepcopy(model.state_dict()))
+        return Evaluation(100, 100 - len(seen), 1 - len(seen) / 100, 0.1, torch.zeros(1), torch.zeros(1))
+
+    monkeypatch.setattr(train, "evaluate", evaluate_ever_worse)
+    assert train.main([*small_run, "--epochs", "3"]) == 0
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert best["epoch"] == 1
+    assert_bitwise_equal(best["averaged_model"], seen[0])
+    assert not torch.equal(seen[0]["fc2.bias"], seen[-1]["fc2.bias"])
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -453,18 +470,20 @@ def test_longer_training_of_a_finished_run_is_a_new_run_from_its_weights(small_r
     assert "it didn't start from" in capsys.readouterr().err
 
 
-def test_run_starts_from_the_weights_that_it_is_given_and_says_so(small_run, tmp_path, capsys):
+def test_run_starts_from_the_weights_that_it_is_given_and_says_so(small_run, tmp_path, monkeypatch, capsys):
     torch.save(train.DigitCNN().state_dict(), tmp_path / "weights.pt")
     weights = torch.load(tmp_path / "weights.pt")
-    still = ["--textbook", "--learning-rate", "1e-12", "--epochs", "1", "--init", str(tmp_path / "weights.pt")]
-    assert train.main([*small_run, *still]) == 0
-    trained = load_checkpoint(tmp_path / "run" / "best.pt")["averaged_model"]
-    for name, weight in weights.items():
-        torch.testing.assert_close(trained[name], weight, rtol=0, atol=1e-9)  # 13 steps of 1e-12
+    still = ["--textbook", "--learning-rate", "1e-12", "--epochs", "2", "--init", str(tmp_path / "weights.pt")]
+    interrupt(monkeypatch, epoch=2)
+    assert train.main([*small_run, *still]) == 130
+    monkeypatch.undo()
     init = json.loads((tmp_path / "run" / "run.json").read_text())["init"]
     assert init == run_files_module.describe_file(tmp_path / "weights.pt")
     assert train.main([*small_run, "--resume"]) == 0  # --init need not be said again
     assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == init
+    trained = load_checkpoint(tmp_path / "run" / "best.pt")["averaged_model"]
+    for name, weight in weights.items():
+        torch.testing.assert_close(trained[name], weight, rtol=0, atol=1e-9)  # 26 steps of 1e-12
     assert train.main([*small_run, "--init", str(tmp_path / "none.pt")]) == 2
     assert "none.pt" in capsys.readouterr().err
 
@@ -477,7 +496,7 @@ def test_run_of_another_optimizer_is_not_resumed(small_run, tmp_path, monkeypatc
     capsys.readouterr()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
     assert capsys.readouterr().err == (
-        "train.py: error: can't resume: last.pt is of another optimizer (AdamW, not SGD)\n"
+        "train.py: error: can't resume: last.pt was saved with another optimizer (AdamW, not SGD)\n"
     )
 
 
@@ -517,7 +536,7 @@ def test_metrics_csv_that_is_open_in_another_program_loses_no_epoch(small_run, t
     assert train.main([*small_run, "--epochs", "2", "--seed", "1"]) == 2
     *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"train.py: error: can't write {refused[0]}: Permission denied; ")
-    assert error.endswith("; once that is done, --resume writes it")
+    assert error.endswith("; then run the same command with --resume to write it")
     assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
     monkeypatch.undo()
     assert train.main([*small_run, "--epochs", "2", "--seed", "1", "--resume"]) == 0

@@ -15,32 +15,30 @@ def setting(default: object, text: str, low: int = 0, below: float = 1e18, choic
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides a run's numbers, besides machine, threads and versions. Raises UserError for a wrong value."""
+    """Everything that determines a run's numbers, except machine, threads and versions. Raises UserError."""
 
     epochs: int = setting(10, "passes over the training images; schedule and augmentation stretch to fit", low=1)
-    batch_size: int = setting(128, "images in a step, of all processes together", low=1)
+    batch_size: int = setting(128, "images per step, across all processes", low=1)
     learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
     weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
-    schedule: str = setting(
-        "one-cycle", "linear warm-up and decay to 0; or constant", choices=("one-cycle", "constant")
-    )
-    warm_up: float = setting(0.2, "fraction of the run in which one-cycle's learning rate rises", below=1)
+    schedule: str = setting("one-cycle", "linear warm-up and decay; or constant", choices=("one-cycle", "constant"))
+    warm_up: float = setting(0.2, "fraction of the run during which one-cycle's learning rate rises", below=1)
     beta1: float = setting(0.9, "AdamW's decay of the gradient's first moment", below=1)
     beta2: float = setting(0.999, "AdamW's decay of the gradient's second moment", below=1)
-    ema_decay: float = setting(0.999, "upper limit of the decay of the weights' EMA (moving average); 0: none", below=1)
+    ema_decay: float = setting(0.999, "maximum decay of the weights' moving average (EMA); 0 turns it off", below=1)
     ema_ramp: int = setting(10, "at step n, from 0, the EMA's decay is at most (1 + n) / (ramp + n)", low=1)
     label_smoothing: float = setting(0.0, "share of the target that is spread equally over all classes", below=1)
     augment: bool = setting(True, "distort the training images at random")
     rotation_degrees: float = setting(10.0, "limit of the random rotation, either way")
     shear_degrees: float = setting(10.0, "limit of the random shear, either way")
-    scale_change: float = setting(0.1, "limit of the random change of scale, of width and height each", below=1)
+    scale_change: float = setting(0.1, "limit of the random change of scale, width and height separately", below=1)
     shift_pixels: float = setting(2.0, "limit of the random shift, along each axis")
     elastic_pixels: float = setting(1.0, "standard deviation of the elastic distortion's control points")
     control_points: int = setting(4, "the elastic distortion's control points along each side", low=1, below=29)
     final_strength: float = setting(0.5, "augmentation fades linearly from 1 to this fraction over the run")
     amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
     seed: int = setting(0, "random seed for initial weights, image order and augmentation")
-    validation_size: int = setting(5000, "training images to hold out, the last ones; 0 trains on all of them")
+    validation_size: int = setting(5000, "how many of the last training images to hold out; 0 trains on all")
     dataset: str = setting("mnist", "mnist, synthetic, or auto: MNIST if available, otherwise synthetic digits")
 
     def __post_init__(self) -> None:
@@ -96,4 +94,4 @@ def config_from(saved: Any, path: Path) -> TrainConfig:
     try:
         return TrainConfig(**saved)
     except (TypeError, UserError) as error:  # an unknown setting, a wrong value, or no recipe at all
-        raise UserError(f"{path} is of another version of train.py ({error})") from error
+        raise UserError(f"{path} was written by another version of train.py ({error})") from error

@@ -14,7 +14,7 @@ from common.command_line import UserError
 class EpochMetrics:
     """What one epoch did. Losses are mean nats per image; accuracies are fractions from 0 to 1.
 
-    Those of training are running ones, of moving weights and augmented images; the others are of the averaged weights.
+    Those of training are measured while the weights change, on augmented images; the others are of averaged weights.
     Those of validation are None where no images are held out.
     """
 

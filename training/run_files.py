@@ -49,9 +49,9 @@ def describe_file(path: Path) -> dict:
 
 
 def git_commit() -> str:
-    """Return the program's commit, with "-dirty" behind it if a file has changed since; "" if there is none."""
+    """Return the program's commit, with "-dirty" appended if a file has changed since; "" if there is none."""
     git = ["git", "-C", str(PROGRAM), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags
-    try:  # a folder without a repository of its own may lie in one of somebody else's
+    try:  # a folder without a repository of its own may lie inside somebody else's
         return subprocess.run(git, capture_output=True).stdout.decode().strip() if (PROGRAM / ".git").exists() else ""
     except OSError:  # git is not installed
         return ""
@@ -100,7 +100,7 @@ def archive(folder: Path) -> None:
         write_atomically(temporary / file.name, file.read_bytes())
     if files:
         temporary.rename(target)
-    for file in files[:-1]:  # last.pt stays until the new one takes its place: there always is a run to resume
+    for file in files[:-1]:  # last.pt stays until the new one takes its place: there is always a run to resume
         with contextlib.suppress(OSError):  # on Windows, of a file that is open in another program
             file.unlink()
 
@@ -129,7 +129,7 @@ def load_weights(path: Path, model: nn.Module) -> dict:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} is not of the network in model.py ({reason})") from error
+        raise UserError(f"{path} doesn't fit the network in model.py ({reason})") from error
     return {} if weights is checkpoint else checkpoint
 
 
@@ -167,7 +167,7 @@ def restore(checkpoint: dict, run: dict, stateful: dict) -> None:
         raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
     used, ours = checkpoint.get("optimizer_class", "AdamW"), type(stateful["optimizer"]).__name__
     if used != ours:
-        raise UserError(f"can't resume: last.pt is of another optimizer ({used}, not {ours})")
+        raise UserError(f"can't resume: last.pt was saved with another optimizer ({used}, not {ours})")
     try:
         for name, part in stateful.items():
             part.load_state_dict(checkpoint[name])

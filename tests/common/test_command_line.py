@@ -50,9 +50,12 @@ def test_signals_other_than_ctrl_c_keep_their_default_action_which_ends_a_comman
     with subprocess.Popen(
         [sys.executable, "-c", WAITING], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(getattr(signal, name))
-        assert process.wait(10) == -getattr(signal, name)
+        try:
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(getattr(signal, name))
+            assert process.wait(10) == -getattr(signal, name)
+        finally:
+            process.kill()
 
 
 def test_error_is_one_line_and_names_the_rank_of_a_process_of_torchrun(capsys, monkeypatch):

@@ -20,7 +20,7 @@ def test_writing_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path):
 
 def test_folder_that_is_a_file_is_told_by_the_name_of_the_file_that_was_asked_for(tmp_path):
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(UserError, match="can't write .*mine/weights.pt: .*; make room there, close it in"):
+    with pytest.raises(UserError, match="can't write .*mine/weights.pt: .*; free some space, close the file in"):
         write_atomically(tmp_path / "mine" / "weights.pt", "new")
 
 
@@ -29,7 +29,7 @@ def test_failed_write_keeps_the_old_file_and_says_what_to_do(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, "old")
     (tmp_path / "file.tmp").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="can't write .*file: No space left on device; make room"):
+    with pytest.raises(UserError, match="can't write .*file: No space left on device; free some space"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -41,8 +41,8 @@ def test_lock_of_a_folder_is_held_once_and_is_free_again_afterwards(tmp_path):
             with pytest.raises(UserError) as failure, lock(tmp_path / "run"):
                 pass
             # Nothing about the lock's file: who deletes it, lets a second run in beside the first.
-            advice = "wait for its end or choose another folder"
-            assert str(failure.value) == f"another process is at work in {tmp_path / 'run'}: {advice}"
+            advice = "wait for it to finish or choose another folder"
+            assert str(failure.value) == f"another process is using {tmp_path / 'run'}: {advice}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
@@ -65,5 +65,5 @@ def test_file_system_without_locks_has_those_of_filelock_that_need_none(tmp_path
     for _ in range(2):
         with warnings.catch_warnings(), lock(tmp_path):
             warnings.simplefilter("ignore")  # filelock tells of it
-            with pytest.raises(UserError, match="another process is at work"), lock(tmp_path):
+            with pytest.raises(UserError, match="another process is using"), lock(tmp_path):
                 pass

@@ -141,9 +141,9 @@ def test_whole_number_is_a_float_too_as_json_writes_it():
 
 def test_setting_that_a_file_lacks_takes_its_default_and_an_unknown_one_is_an_error():
     assert config_from({"epochs": 3}, Path("run.json")) == TrainConfig(epochs=3)
-    with pytest.raises(UserError, match="run.json is of another version of train.py .*argument 'speed'"):
+    with pytest.raises(UserError, match="run.json was written by another version of train.py .*argument 'speed'"):
         config_from({"epochs": 3, "speed": 9, "momentum": 0.9}, Path("run.json"))
-    with pytest.raises(UserError, match="run.json is of another version"):
+    with pytest.raises(UserError, match="run.json was written by another version"):
         config_from(None, Path("run.json"))
-    with pytest.raises(UserError, match="run.json is of another version .*--epochs must be at least 1, not 0"):
+    with pytest.raises(UserError, match="run.json was written by another version .*--epochs must be at least 1, not 0"):
         config_from({"epochs": 0}, Path("run.json"))

@@ -174,7 +174,7 @@ def test_loss_that_is_not_finite_ends_all_processes_with_the_epoch(processes, sm
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ("lock", "another process is at work"),
+        ("lock", "another process is using"),
         ("resume", "last.pt is damaged"),
         ("data", "--dataset cifar is unknown"),
         ("save", "can't write"),
@@ -225,9 +225,12 @@ def test_sigterm_ends_a_process_that_waits_for_the_others(small_run):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return True
 
-        wait_for(is_waiting)
-        process.terminate()
-        assert process.wait(10) == -signal.SIGTERM
+        try:
+            wait_for(is_waiting)
+            process.terminate()
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_process_of_rank_0_chooses_the_data_set_for_all(processes, small_run, tmp_path):

@@ -141,7 +141,7 @@ def test_file_size_limit_keeps_the_checkpoint_before_and_the_run_resumes(
     assert process.exitcode == 2
     error = (tmp_path / "log").read_text().splitlines()[-1]
     assert error.startswith("train.py: error: can't write")
-    assert "File too large; make room there" in error
+    assert "File too large; free some space" in error
     assert load_checkpoint(folder / "last.pt")["epoch"] == before
     assert run(processes, [*flags, "--resume"])
     assert_bitwise_equal(run_files(folder), uninterrupted)
@@ -161,7 +161,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_the_run_resumes(flags, folder
     assert "exit code 2\nbest.pt\nlast.pt\nmetrics.csv\nrun.json\n" in result.stdout
     (error,) = result.stderr.splitlines()
     assert "can't write" in error
-    assert "No space left on device; make room there" in error
+    assert "No space left on device; free some space" in error
     assert_bitwise_equal(run_files(tmp_path / "copy"), uninterrupted)
 
 
@@ -191,7 +191,7 @@ def test_second_run_in_a_folder_stops_in_one_line_and_the_first_goes_on(
         assert train.main([*flags, *more]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert f"another process is at work in {folder}: wait for its end" in error
+        assert f"another process is using {folder}: wait for it to finish" in error
     process.join()
     assert process.exitcode == 0
     assert_bitwise_equal(run_files(folder), uninterrupted)

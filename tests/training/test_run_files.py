@@ -198,7 +198,9 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-    with pytest.raises(UserError, match="last.pt is of another version of train.py"):  # weights alone don't resume
+    with pytest.raises(
+        UserError, match="last.pt was written by another version of train.py"
+    ):  # weights alone don't resume
         find_run(tmp_path, {}, None)
 
 
@@ -209,7 +211,7 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
     assert evaluate.main([str(tmp_path / "best.pt")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "is not of the network in model.py" in error
+    assert "doesn't fit the network in model.py" in error
     assert train.main([*small_run, "--epochs", "1"]) == 0
     last = tmp_path / "run" / "last.pt"
     last.write_bytes(serialize({**load_checkpoint(last), "averaged_model": checkpoint["averaged_model"]}))
@@ -224,7 +226,7 @@ def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown
     assert find_run(tmp_path, {}, None)["config"] == asdict(TrainConfig())
     checkpoint["config"]["momentum"] = 0.9
     (tmp_path / "last.pt").write_bytes(serialize(checkpoint))
-    with pytest.raises(UserError, match="last.pt is of another version .*momentum"):
+    with pytest.raises(UserError, match="last.pt was written by another version .*momentum"):
         find_run(tmp_path, {}, None)
 
 
