@@ -8,7 +8,6 @@ from pathlib import Path
 
 from common.command_line import Parser, UserError, command
 from common.files import read_json, write_atomically
-from training.charts import draw_curves
 from training.config import TrainConfig, config_from
 from training.metrics import EpochMetrics, describe_best, read_metrics, table_heading, table_row
 
@@ -50,6 +49,8 @@ def results_markdown(configs: list[TrainConfig], histories: list[list[EpochMetri
 
 @command
 def main(argv: list[str] | None = None) -> None:
+    from training.charts import draw_curves  # here, as command() first takes care of Matplotlib's backend
+
     parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="folders of runs (default: checkpoints)")
     parser.add_argument("--output-dir", type=Path, default=Path("results"), help="(default: results)")

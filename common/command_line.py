@@ -31,6 +31,8 @@ def command(main: FunctionType) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
+        if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits a Matplotlib backend that it may not have
+            os.environ.pop("MPLBACKEND", None)
         try:
             return main(argv) or 0
         except (UserError, OSError) as error:

@@ -88,7 +88,13 @@ def test_profiler_writes_its_profile(run_dir, tmp_path):
     assert (tmp_path / "profile").stat().st_size > 1000
 
 
-@pytest.mark.exhaustive
+def test_notebook_that_calls_a_command_keeps_its_backend(run_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MPLBACKEND", "svg")  # any that is there
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)  # what a notebook's process has imported
+    assert plot_results.main([run_dir, "--output-dir", str(tmp_path)]) == 0
+    assert os.environ["MPLBACKEND"] == "svg"
+
+
 def test_pictures_are_drawn_whatever_backend_a_notebook_has_set(run_dir, tmp_path):
     environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     command = [sys.executable, "plot_results.py", run_dir, "--output-dir", str(tmp_path)]
