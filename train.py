@@ -134,8 +134,9 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
         unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # a crash may have cut this off
     if rank() == 0:
         print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
+    saved_epochs = len(history)
     try:
-        for epoch in range(len(history) + 1, config.epochs + 1):
+        for epoch in range(saved_epochs + 1, config.epochs + 1):
             started = time.perf_counter()
             loss, accuracy = train_one_epoch(model, average, ddp_model, optimizer, data.train, config, epoch)
             train_seconds = time.perf_counter() - started
@@ -152,11 +153,13 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
             if epoch == 1:
                 on_rank_zero(archive, folder)  # the files of an earlier run
             unwritten = on_rank_zero(save, folder, run, history, best_model, stateful)
+            saved_epochs = epoch
             if rank() == 0:
                 print(table_row(history[-1]), flush=True)
-                print(f"warning: {unwritten}\n" if unwritten else "", end="", file=sys.stderr)
+            if rank() == 0 and unwritten:
+                print(f"warning: {unwritten}", file=sys.stderr)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = (f"--resume continues the run in {folder}",) if history else ()
+        interrupt.args = (f"--resume continues the run in {folder}",) if saved_epochs else ()
         raise
     if unwritten:
         raise UserError(f"{unwritten}; then run the same command with --resume to write it")
@@ -172,9 +175,7 @@ def main(argv: list[str] | None = None) -> None:
         on_rank_zero(stack.enter_context, lock(folder))  # until the end: one run at a time writes to the folder
         checkpoint = on_rank_zero(find_run, folder, given, args.init) if args.resume else None
         recipe = checkpoint["config"] if checkpoint else {"dataset": "auto", **given}
-        name, warning = on_rank_zero(
-            choose_dataset, recipe["dataset"], args.data_dir
-        )  # auto: the one that is available
+        name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
         config = TrainConfig(**recipe | {"dataset": name})
         data = load_data(name, args.data_dir, config.validation_size, device)
         warning = "" if given.get("dataset") == name else warning  # no warning if synthetic digits were requested

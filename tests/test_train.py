@@ -334,6 +334,12 @@ def test_resume_without_a_run_starts_one_and_says_so(small_run, tmp_path, capsys
     assert (tmp_path / "run" / "last.pt").exists()
 
 
+def test_interrupt_within_the_first_save_promises_no_resuming(small_run, monkeypatch, capsys):
+    monkeypatch.setattr(train, "archive", lambda folder: signal.raise_signal(signal.SIGINT))
+    assert train.main(small_run) == 130
+    assert capsys.readouterr().err == "train.py: interrupted\n"
+
+
 def test_interrupt_before_the_first_checkpoint_promises_no_resuming(small_run, monkeypatch, capsys):
     interrupt(monkeypatch, epoch=1)
     assert train.main(small_run) == 130
