@@ -34,7 +34,12 @@ def command(main: FunctionType) -> Callable[..., int]:
         if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits a Matplotlib backend that it may not have
             os.environ.pop("MPLBACKEND", None)
         try:
-            return main(argv) or 0
+            exit_code = main(argv) or 0
+            print(end="", flush=True)  # here, where a reader that has gone can still be noticed
+            return exit_code
+        except BrokenPipeError:  # as in `python evaluate.py ... | head -2`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 2
         except (UserError, OSError) as error:
             print_error(script, error)
             return 2

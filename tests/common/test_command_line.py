@@ -81,6 +81,15 @@ def test_script_that_a_notebook_runs_ends_by_system_exit_and_leaves_the_process_
     assert stop.value.code == 0
 
 
+def test_reader_that_closes_the_pipe_gets_no_traceback(run_dir, tmp_path):
+    command = [sys.executable, "plot_results.py", run_dir, "--output-dir", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 2
+
+
 @pytest.mark.exhaustive
 def test_profiler_writes_its_profile(run_dir, tmp_path):
     command = [sys.executable, "-m", "cProfile", "-o", str(tmp_path / "profile"), "plot_results.py", run_dir]
