@@ -53,7 +53,7 @@ def test_signals_other_than_ctrl_c_keep_their_default_action_which_ends_a_comman
         try:
             assert process.stdout.readline() == "waiting\n"
             process.send_signal(getattr(signal, name))
-            assert process.wait(10) == -getattr(signal, name)
+            assert process.wait(60) == -getattr(signal, name)
         finally:
             process.kill()
 

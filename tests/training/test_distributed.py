@@ -228,7 +228,7 @@ def test_sigterm_ends_a_process_that_waits_for_the_others(small_run):
         try:
             wait_for(is_waiting)
             process.terminate()
-            assert process.wait(10) == -signal.SIGTERM
+            assert process.wait(60) == -signal.SIGTERM
         finally:
             process.kill()
 
