@@ -1,4 +1,4 @@
-"""Read picture files: PNG, JPEG, GIF, BMP, TIFF and WebP, in any colour mode."""
+"""Read picture files of all formats that Pillow reads, in any colour mode."""
 
 import threading
 import warnings
@@ -6,14 +6,30 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, PngImagePlugin
 
 from common.command_line import UserError
 
-FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]
 MIN_SIZE = 8  # pixels on the shorter side
 MAX_SIZE = 1600  # pixels on the longer side; larger pictures are shrunk
 WARNINGS_LOCK = threading.Lock()  # the demo's threads share one list of warning filters
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the orientation that a camera noted
+
+
+def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pictures in a folder and its subfolders, known by their endings, and the other files."""
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    pictures = [path for path in files if path.suffix.lower() in endings]
+    return pictures, sorted(set(files) - set(pictures))
 
 
 def read_picture(file: Path | BinaryIO) -> Image.Image:
@@ -21,15 +37,19 @@ def read_picture(file: Path | BinaryIO) -> Image.Image:
 
     Raises UserError when the file can't be read, is damaged or not a picture, or the picture is too large or too small.
     """
+    if isinstance(file, Path) and file.is_dir():
+        raise UserError("there is no picture in this folder")
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # a long comment is no reason to refuse a picture
     try:
         with WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file) as image:
                 image.draft(None, (MAX_SIZE, MAX_SIZE))  # decodes a large JPEG at half its size or less
-                image = to_rgb(ImageOps.exif_transpose(image))
+                image.load()
+                image = to_rgb(turn_upright(image))
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"this is not a picture in one of the formats {', '.join(FORMATS)}") from error
+        raise UserError("this is not a picture, or one that Pillow can't read: save it as PNG or JPEG") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"the picture has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller") from error
     except OSError as error:
@@ -42,6 +62,15 @@ def read_picture(file: Path | BinaryIO) -> Image.Image:
     return image
 
 
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Return a picture as it was seen, if the camera noted how it was held."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # odd metadata can raise anything
+        return image
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return a picture of any mode in RGB. Where it is transparent, it becomes white if its ink is dark, else black."""
     if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits: scale the largest value to 255
@@ -50,6 +79,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((pixels * (255 / max(pixels.max(), 1e-9))).clip(0, 255).astype(np.uint8))
     has_alpha = image.has_transparency_data
     image = image.convert("RGBA" if has_alpha else "RGB")
+    if has_alpha and not image.getchannel("A").getextrema()[1]:
+        has_alpha, image = False, image.convert("RGB")  # such as BMPs of programs that leave the alpha channel empty
     image.thumbnail((MAX_SIZE, MAX_SIZE), Image.Resampling.BOX)
     if has_alpha:
         *colours, alpha = np.moveaxis(np.asarray(image, np.float32), 2, 0)
