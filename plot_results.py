@@ -3,19 +3,23 @@
 python plot_results.py [RUN_DIR ...] [--output-dir results]
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from common.command_line import Parser, UserError, command
+from common.command_line import Parser, UserError, command, user_path
 from common.files import read_json, write_atomically
 from training.config import TrainConfig, config_from
-from training.metrics import EpochMetrics, describe_best, read_metrics, table_heading, table_row
+from training.metrics import EpochMetrics, describe_best, read_seeds, table_heading, table_row
 
 
-def read_run(folder: Path) -> tuple[TrainConfig, list[EpochMetrics]]:
-    """Return the recipe of a run and its metrics. Raises UserError when the folder holds no run."""
-    history = read_metrics(folder / "metrics.csv")
-    return config_from(read_json(folder / "run.json").get("config"), folder / "run.json"), history
+def read_runs(folder: Path) -> list[tuple[TrainConfig, list[EpochMetrics]]]:
+    """Return the recipe and the metrics of the run in a folder, or of all runs if it is one of results/.
+
+    Raises UserError when the folder holds no run.
+    """
+    histories = read_seeds(folder / "metrics.csv")
+    config = config_from(read_json(folder / "run.json").get("config"), folder / "run.json")
+    return [(config if seed is None else replace(config, seed=seed), history) for seed, history in histories.items()]
 
 
 def check_comparable(configs: list[TrainConfig], histories: list[list[EpochMetrics]]) -> None:
@@ -52,11 +56,13 @@ def main(argv: list[str] | None = None) -> None:
     from training.charts import draw_curves  # here, as command() first takes care of Matplotlib's backend
 
     parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN_DIR", help="folders of runs (default: checkpoints)")
-    parser.add_argument("--output-dir", type=Path, default=Path("results"), help="(default: results)")
+    parser.add_argument(
+        "runs", type=user_path, nargs="*", metavar="RUN_DIR", help="folder of a run (default: checkpoints)"
+    )
+    parser.add_argument("--output-dir", type=user_path, default=Path("results"), help="(default: results)")
     args = parser.parse_args(argv)
 
-    runs = [read_run(folder) for folder in args.runs or [Path("checkpoints")]]
+    runs = [run for folder in args.runs or [Path("checkpoints")] for run in read_runs(folder)]
     configs, histories = [config for config, _ in runs], [history for _, history in runs]
     check_comparable(configs, histories)
     markdown = results_markdown(configs, histories)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks import seeds  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
+from common.command_line import user_path  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
 from training.metrics import best_epoch, read_metrics, summarize  # noqa: E402
 
@@ -47,7 +48,9 @@ def report() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
     args = parser.parse_args()
     lines = [",".join(["git_commit", "epochs", "seed", *FIELDS])]
     for epochs, count in SEEDS.items():

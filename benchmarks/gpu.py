@@ -27,6 +27,7 @@ import train  # noqa: E402
 from benchmarks import speed  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.pool import fit  # noqa: E402
+from common.command_line import user_path  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import best_epoch, summarize  # noqa: E402
@@ -152,14 +153,16 @@ def profile_steps(device: torch.device) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
-    parser.add_argument("--output", type=Path, help="write the tables there too")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
+    parser.add_argument("--output", type=user_path, help="write the tables there too")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("there is no GPU that PyTorch can use")
     device, data_dir = torch.device("cuda"), str(args.data_dir.resolve())
     torch.backends.cudnn.deterministic = True  # as in train.py
-    data = load_data("mnist", args.data_dir, device=device)
+    data = load_data(TrainConfig(), args.data_dir, device)
     name = torch.cuda.get_device_name()
     heading = f"{name}; {speed.describe_machine()}; {speed.describe_versions()}; batch size 128 unless stated otherwise"
     run(TrainConfig(epochs=1), data)  # loads CUDA's libraries

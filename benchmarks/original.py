@@ -29,6 +29,7 @@ from torch.utils.data import TensorDataset  # noqa: E402
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.pool import fit, run_all  # noqa: E402
+from common.command_line import user_path  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from model import MNIST_MEAN, MNIST_STD, DigitCNN  # noqa: E402
@@ -75,7 +76,7 @@ class WithoutNormalisation(DigitCNN):
 @cache
 def load(data_dir: str) -> Data:
     """Load MNIST with all 60,000 training images in its training split."""
-    data = load_data("mnist", Path(data_dir))
+    data = load_data(TrainConfig(), Path(data_dir))
     tensors = zip(data.train.tensors, data.validation.tensors, strict=True)
     return data._replace(train=TensorDataset(*map(torch.cat, tensors)))
 
@@ -158,7 +159,9 @@ def report(runs: dict[tuple[Setting, int], np.ndarray]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
     data_dir = str(parser.parse_args().data_dir.resolve())
     runs = read_runs()
 

@@ -29,11 +29,12 @@ from scipy import ndimage  # noqa: E402
 from torch.utils.data import TensorDataset  # noqa: E402
 
 from benchmarks.markdown import table  # noqa: E402
-from common.command_line import UserError  # noqa: E402
+from common.command_line import UserError, user_path  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from model import DigitCNN  # noqa: E402
 from own_digits.reader import READING_WEIGHTS, read_digit  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
 from training.run_files import load_weights  # noqa: E402
 
 CANVAS = 400  # pixels
@@ -312,7 +313,7 @@ def picture_file(pixels: np.ndarray, is_dark: bool, file_format: str) -> io.Byte
 
 @cache
 def images_of(split: str, data_dir: Path) -> TensorDataset:
-    return getattr(load_data("mnist", data_dir), split)
+    return getattr(load_data(TrainConfig(), data_dir), split)
 
 
 @cache
@@ -361,12 +362,12 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data-dir", type=Path, default=REPOSITORY / "data", help="the folder with MNIST (default: data)"
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="the folder with MNIST (default: data)"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, default=READING_WEIGHTS, help="(default: results/reading/weights.pt)"
+        "--checkpoint", type=user_path, default=READING_WEIGHTS, help="(default: results/reading/weights.pt)"
     )
-    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument("--output", type=user_path, help="also write the tables to this file")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="whose images (default: test)")
     parser.add_argument(
         "--images", type=int, default=1_000, help="how many images are saved as they are (default: 1,000)"

@@ -43,7 +43,7 @@ from benchmarks.pictures import (  # noqa: E402
     reshape,
     with_strip,
 )
-from common.command_line import Parser, command  # noqa: E402
+from common.command_line import Parser, command, user_path  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from own_digits.digit_image import COUNT, normalize  # noqa: E402
@@ -96,12 +96,14 @@ def parts_of_blank_photo(index: int) -> list[np.ndarray]:
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
     folder = REPOSITORY / "results" / "reading"
-    parser.add_argument("--output-dir", type=Path, default=folder, help="(default: results/reading)")
+    parser.add_argument("--output-dir", type=user_path, default=folder, help="(default: results/reading)")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    data = load_data("mnist", args.data_dir)
+    data = load_data(TrainConfig(), args.data_dir)
     images, labels = data.train.tensors
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         drawings = list(pool.map(partial(drawing_of, data_dir=args.data_dir), range(len(images)), chunksize=500))

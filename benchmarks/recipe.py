@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.pool import fit, run_all  # noqa: E402
 from benchmarks.settings import ABLATION, CHANGES, PROMISING  # noqa: E402
-from common.command_line import Parser, command  # noqa: E402
+from common.command_line import Parser, command, user_path  # noqa: E402
 from common.files import write_atomically  # noqa: E402
 from mnist.dataset import Data, load_data  # noqa: E402
 from training.config import TrainConfig, flag, parse_arguments  # noqa: E402
@@ -70,7 +70,7 @@ TABLES = {  # title -> settings, seeds
 @cache
 def load(data_dir: str) -> Data:
     """Load the training images and, in place of validation and test images, each half of the held-out ones."""
-    data, half = load_data("mnist", Path(data_dir), HELD_OUT), HELD_OUT // 2
+    data, half = load_data(TrainConfig(validation_size=HELD_OUT), Path(data_dir)), HELD_OUT // 2
     held_out = data.validation
     return data._replace(validation=TensorDataset(*held_out[half:]), test=TensorDataset(*held_out[:half]))
 
@@ -192,7 +192,9 @@ def report(runs: dict) -> str:
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("recipe.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
     parser.add_argument(
         "--run",
         nargs="*",

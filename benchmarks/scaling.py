@@ -29,6 +29,7 @@ from torch.utils.data import TensorDataset  # noqa: E402
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
 from benchmarks.speed import describe_machine, describe_versions  # noqa: E402
+from common.command_line import user_path  # noqa: E402
 from mnist.dataset import load_data  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.distributed import process_group, rank, world_size  # noqa: E402
@@ -51,7 +52,7 @@ def measure_here(batch_sizes: list[int], data_dir: str) -> None:
     """As one of the processes that torchrun started: time steps of each batch size; the first process prints them."""
     device = torch.device("cpu")
     with process_group():
-        split = load_data("mnist", Path(data_dir)).train
+        split = load_data(TrainConfig(), Path(data_dir)).train
         for batch_size in batch_sizes:
             config, waits = TrainConfig(batch_size=batch_size), []
             _, _, ddp_model, _ = parts = train.build(config, device)
@@ -166,8 +167,10 @@ def extend(milliseconds: dict[int, float], latency_us: float, gigabits: float) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
-    parser.add_argument("--output", type=Path, help="write the tables there too")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
+    parser.add_argument("--output", type=user_path, help="write the tables there too")
     parser.add_argument("--repeats", type=int, default=5, help="turns (default: 5)")
     parser.add_argument("--latency-us", type=float, default=50.0, help="of a message, on paper (default: 50)")
     parser.add_argument("--gigabits", type=float, default=10.0, help="a second, on paper (default: 10)")

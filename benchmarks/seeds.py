@@ -12,7 +12,7 @@ recipe it also gets the weights and the pictures of seed 0. Takes about 20 minut
 import argparse
 import json
 import sys
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,9 +22,9 @@ import evaluate  # noqa: E402
 import plot_results  # noqa: E402
 import train  # noqa: E402
 from benchmarks.pool import run_all  # noqa: E402
-from common.command_line import UserError  # noqa: E402
+from common.command_line import UserError, user_path  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
-from training.config import TrainConfig, config_from  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
 from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
 
 RECIPES = {"default": [], "textbook": ["--textbook"]}  # name -> flags
@@ -57,19 +57,17 @@ def keep(folders: list[Path], target: Path) -> None:
 
 def read(target: Path) -> tuple[list[TrainConfig], list[list[EpochMetrics]]]:
     """Return the recipe and the metrics of each run that keep() wrote."""
-    config = config_from(read_json(target / "run.json")["config"], target / "run.json")
-    histories = {}
-    for line in (target / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:]:
-        seed, epoch, *values = line.split(",")
-        histories.setdefault(int(seed), []).append(EpochMetrics(int(epoch), *map(float, values)))
-    return [replace(config, seed=seed) for seed in histories], list(histories.values())
+    configs, histories = zip(*plot_results.read_runs(target), strict=True)
+    return list(configs), list(histories)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=RECIPES, help="which recipe to train")
     parser.add_argument("--seeds", type=int, default=20, help="how many runs, of seeds 0, 1, ... (default: 20)")
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
     args = parser.parse_args()
     target = REPOSITORY / "results" / args.recipe
     folders = train_seeds(args.recipe, RECIPES[args.recipe], range(args.seeds), args.data_dir)

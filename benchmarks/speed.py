@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import train  # noqa: E402
 from benchmarks.markdown import table  # noqa: E402
+from common.command_line import user_path  # noqa: E402
 from model import DigitCNN  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import read_metrics  # noqa: E402
@@ -252,8 +253,10 @@ def report(heading: str, measures: list[Callable[[], str]], output: Path | None)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=REPOSITORY / "data", help="where MNIST lies (default: data)")
-    parser.add_argument("--output", type=Path, help="write the tables there too")
+    parser.add_argument(
+        "--data-dir", type=user_path, default=REPOSITORY / "data", help="folder of MNIST (default: data)"
+    )
+    parser.add_argument("--output", type=user_path, help="write the tables there too")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each loop (default: 5)")
     parser.add_argument("--seeds", type=int, default=10, help="runs of train.py to 99%% (default: 10)")
     parser.add_argument("--textbook-seeds", type=int, default=3, help="runs of the textbook loop to 99%% (default: 3)")

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+def user_path(text: str) -> Path:
+    """Return the path that an argument names; a leading ~ stands for the user's home folder."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - which leaves the ~ of an unknown user as it is
+
+
 def command(main: FunctionType) -> Callable[..., int]:
     """Decorate a script's `main(argv=None)` so that it returns the exit code; each process prints its own errors.
 
@@ -33,6 +39,9 @@ def command(main: FunctionType) -> Callable[..., int]:
     def run(argv: list[str] | None = None) -> int:
         if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits a Matplotlib backend that it may not have
             os.environ.pop("MPLBACKEND", None)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
         try:
             exit_code = main(argv) or 0
             print(end="", flush=True)  # here, where a reader that has gone can still be noticed

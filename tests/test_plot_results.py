@@ -3,6 +3,7 @@ import math
 from dataclasses import asdict
 
 import pytest
+from conftest import REPOSITORY
 
 import plot_results
 from training.charts import draw_curves
@@ -76,6 +77,25 @@ def test_curves_show_means_and_bands_of_one_standard_deviation_of_the_sample(tmp
     band = losses.collections[0].get_paths()[0].vertices[:, 1]
     deviation = math.sqrt((0.2**2 + 0.1**2 + 0.3**2) / 2)
     assert [band.min(), band.max()] == pytest.approx([0.4 - deviation, 0.4 + deviation])
+
+
+@pytest.mark.parametrize(("accuracy", "is_told"), [(1.0, True), (0.99995, True), (0.9999, False)])
+def test_curves_say_what_stands_for_no_error_on_their_logarithmic_axis(tmp_path, accuracy, is_told):
+    history = [EpochMetrics(epoch, 1e-3, 0.1, 0.97, 0.05, 0.98, 0.04, accuracy, 3.0) for epoch in (1, 2)]
+    errors = draw_curves(tmp_path / "curves.png", [history], "title", "table").axes[1]
+    (line,) = [line for line in errors.lines if line.get_label() == "test"]
+    assert line.get_ydata() == pytest.approx([0.01, 0.01])
+    assert errors.get_ylabel() == "error rate (%)" + ", with less than 0.01 drawn as 0.01" * is_told
+
+
+@pytest.mark.parametrize("recipe", ["default", "textbook", "reading"])
+def test_published_runs_are_plotted_as_they_are(recipe, tmp_path, capsys):
+    folder = REPOSITORY / "results" / recipe
+    assert plot_results.main([str(folder), "--output-dir", str(tmp_path)]) == 0
+    if recipe != "reading":
+        assert (tmp_path / "results.md").read_text(encoding="utf-8") == (folder / "results.md").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_without_validation_images_there_is_no_curve_and_a_dash(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from common.command_line import Parser, UserError
+from common.command_line import Parser, UserError, user_path
 
 
 def setting(default: object, text: str, low: int = 0, below: float = 1e18, choices: tuple[str, ...] = ()) -> Any:
@@ -75,10 +75,10 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
         recipe.add_argument(flag(each.name), **options, help=f"{each.metadata['help']} (default: {default})")
     add = parser.add_argument
     add("--textbook", action="store_true", help="plain Adam at a constant 0.001: no schedule, EMA or augmentation")
-    add("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
-    add("--output-dir", type=Path, default=Path("checkpoints"), help="folder of the run's files (default: checkpoints)")
+    add("--data-dir", type=user_path, default=Path("data"), help="folder of the data sets (default: data)")
+    add("--output-dir", type=user_path, default=Path("checkpoints"), help="of the run's files (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto, an accelerator if there is one)")
-    add("--init", type=Path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
+    add("--init", type=user_path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
     add("--resume", action="store_true", help="continue the run in the output folder, with the settings of that run")
     args = parser.parse_args(argv)
     given = {each.name: getattr(args, each.name) for each in fields(TrainConfig) if each.name in args}

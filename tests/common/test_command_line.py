@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,13 @@ from dataclasses import asdict
 
 import matplotlib
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMALL
 
+import demo
+import evaluate
 import plot_results
+import predict
+import train
 from common.command_line import UserError, command
 from training.config import TrainConfig
 from training.metrics import EpochMetrics, metrics_csv
@@ -39,7 +44,7 @@ def test_command_runs_in_another_thread_than_the_main_one(run_dir, tmp_path, cap
 
 WAITING = """
 import signal, plot_results
-plot_results.read_run = lambda _: (print("waiting", flush=True), signal.pause())
+plot_results.read_runs = lambda _: (print("waiting", flush=True), signal.pause())
 plot_results.main(["run"])
 """
 
@@ -118,3 +123,56 @@ def test_pictures_are_drawn_alike_whatever_style_a_user_has_set(run_dir, tmp_pat
         assert plot_results.main([run_dir, "--output-dir", str(tmp_path / "own")]) == 0
     pictures = [(tmp_path / name / "curves.png").read_bytes() for name in ("default", "own")]
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("script", ["train", "evaluate", "plot_results", "predict", "demo"])
+def test_script_runs_as_text_without_a_file_as_when_it_is_pasted_into_a_notebook(script):
+    code = (REPOSITORY / f"{script}.py").read_text(encoding="utf-8")
+    command = [sys.executable, "-c", f"import sys; sys.argv = ['x', '--help']; exec({code!r})"]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith(f"usage: {script}.py ")
+
+
+def test_output_that_cannot_be_encoded_is_written_otherwise(run_dir, tmp_path):
+    folder = tmp_path / "ergebnisse für 数字"
+    command = [sys.executable, "plot_results.py", run_dir, run_dir + "/none", "--output-dir", str(folder)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    assert process.returncode == 2
+    del command[3]
+    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert b"ergebnisse f\\xfcr \\u6570\\u5b57" in process.stdout
+
+
+def test_error_that_cannot_be_encoded_is_one_line(tmp_path):
+    command = [sys.executable, "plot_results.py", str(tmp_path / "für")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    assert process.returncode == 2
+    assert process.stderr.startswith(b"plot_results.py: error: there is no ")
+    assert process.stderr.count(b"\n") == 1
+
+
+def test_tilde_stands_for_the_home_folder_in_every_path(run_dir, data_dir, tmp_path, monkeypatch, capsys):
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))  # on Windows
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data_dir, home / "data")
+    shutil.copy(REPOSITORY / "results" / "digits" / "seven.png", home)
+    run, data = ["--output-dir=~/run"], ["--data-dir=~/data"]
+    assert train.main([*SMALL, "--epochs=1", *data, *run]) == 0
+    assert train.main([*SMALL, "--epochs=1", *data, *run, "--init=~/run/best.pt"]) == 0
+    assert evaluate.main(["~/run/best.pt", *data, "--pictures=~/pictures", "--weights=~/weights.pt"]) == 0
+    assert plot_results.main(["~/run", "--output-dir=~/results"]) == 0
+    assert predict.main(["~/seven.png", "--checkpoint=~/weights.pt", "--preview=~/preview.png"]) in (0, 2)
+    names = {"data", "run", "pictures", "weights.pt", "results", "seven.png"}
+    assert names <= {path.name for path in home.iterdir()} <= names | {"preview.png"}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert demo.main(["--port=0", "--checkpoint=~/none.pt"]) == 2
+    assert f"there is no {home / 'none.pt'}" in capsys.readouterr().err
+    assert evaluate.main(["~nobody-of-that-name/best.pt"]) == 2
+    assert "there is no ~nobody-of-that-name" in capsys.readouterr().err
