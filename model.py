@@ -22,10 +22,9 @@ class DigitCNN(nn.Module):
         """Return the logits, (B, 10), of images, (B, 1, 28, 28) floats in [0, 1] with 0 as background.
 
         A single image, (1, 28, 28), gives (10,). The network normalises its own input, so no caller can forget to.
-        Raises TypeError for integers.
+        Raises AssertionError for integers.
         """
-        if not images.is_floating_point():
-            raise TypeError(f"images must be floats in [0, 1], not {images.dtype}: divide bytes by 255")
+        torch._assert(images.is_floating_point(), "images must be floats in [0, 1]: divide bytes by 255")
         x = (images - MNIST_MEAN) / MNIST_STD
         # Pooling before ReLU gives the same values as after it, with a quarter of the work for ReLU.
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 10, 26, 26) -> (B, 10, 13, 13)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import pickle
 import platform
 import subprocess
 import zipfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from common.command_line import UserError
 from common.files import write_atomically
@@ -109,28 +111,46 @@ def load_checkpoint(path: Path) -> dict:
     """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
     if not path.exists():
         raise UserError(f"there is no {path}: train first (python train.py), or name another file")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'best.pt'}")
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a zip bomb does.
             if file.testzip() or any(entry.compress_type for entry in file.infolist()):
                 raise zipfile.BadZipFile("its checksums are wrong, or it is compressed")
-        return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        advice = "save its weights alone, with torch.save(model.state_dict(), FILE)"
+        raise UserError(f"{path} holds more than tensors and plain values, such as a whole model: {advice}") from error
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
-        raise UserError(f"{path} is damaged, or holds more than a dict of tensors and values ({reason})") from error
+        raise UserError(f"{path} is damaged, or not a file of torch.save ({reason})") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds no checkpoint and no state_dict, but a {type(checkpoint).__name__}")
+    return checkpoint
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:
-    """Load a checkpoint's averaged weights into a network; return the checkpoint, or {} if the file is a state_dict."""
+    """Load the weights in a file into a network; return the checkpoint if it is one of train.py, else {}.
+
+    Other files may hold a state_dict, alone or under a usual name, also of a model that was compiled or wrapped.
+    """
     checkpoint = load_checkpoint(path)
-    weights = checkpoint.get("averaged_model", checkpoint)
+    names = ("averaged_model", "state_dict", "model_state_dict", "model")
+    weights = next((checkpoint[name] for name in names if name in checkpoint), checkpoint)
     try:
+        for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and AveragedModel, and of torch.compile
+            consume_prefix_in_state_dict_if_present(weights, prefix)
+        weights.pop("n_averaged", None)  # of AveragedModel
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} doesn't fit the network in model.py ({reason})") from error
-    return {} if weights is checkpoint else checkpoint
+        advice = "train it first, or name weights of this network"
+        raise UserError(f"{path} doesn't fit the network in model.py ({reason}): {advice}") from error
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise UserError(f"{path} holds weights that are infinite or NaN")
+    return checkpoint if "averaged_model" in checkpoint else {}
 
 
 def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:

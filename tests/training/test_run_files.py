@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 import pickle
 import random
@@ -10,11 +11,16 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from conftest import REPOSITORY
+from torch.optim.swa_utils import AveragedModel
 
+import demo
 import evaluate
+import predict
 import train
 from common.command_line import UserError
 from model import DigitCNN
+from own_digits.reader import load_best_weights
 from training import run_files
 from training.config import TrainConfig
 from training.metrics import EpochMetrics, read_metrics
@@ -190,9 +196,9 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
     torch.save(DigitCNN().state_dict(), tmp_path / "last.pt")
     for file, message in {
         "best.pt": f"there is no {tmp_path / 'best.pt'}: train first (python train.py)",
-        ".": f"can't use {tmp_path}: Is a directory",
-        "list.pt": "list.pt is damaged, or holds more than a dict of tensors and values",
-        "network.pt": "network.pt is damaged, or holds more than a dict of tensors and values",
+        ".": f"{tmp_path} is a folder: name a file in it, such as {tmp_path / 'best.pt'}",
+        "list.pt": "list.pt holds no checkpoint and no state_dict, but a list",
+        "network.pt": "such as a whole model: save its weights alone, with torch.save(model.state_dict(), FILE)",
     }.items():
         assert evaluate.main([str(tmp_path / file)]) == 2
         error = capsys.readouterr().err
@@ -417,3 +423,55 @@ def test_code_is_a_hash_of_the_programs_files_whatever_their_line_ends(program):
     assert hash_code() == before
     (program / "training" / "config.py").write_text("a = 2\n")
     assert hash_code() != before
+
+
+def wrapped(model):
+    average = AveragedModel(model)
+    average.update_parameters(model)
+    return average
+
+
+COMMON_FORMS = {
+    "state_dict": lambda model: model.state_dict(),
+    "compiled": lambda model: torch.compile(model).state_dict(),
+    "DataParallel": lambda model: torch.nn.DataParallel(model).state_dict(),
+    "compiled and DataParallel": lambda model: torch.nn.DataParallel(torch.compile(model)).state_dict(),
+    "AveragedModel": lambda model: wrapped(model).state_dict(),
+    "in state_dict": lambda model: {"epoch": 3, "config": {"lr": 1}, "state_dict": model.state_dict()},
+    "in model_state_dict": lambda model: {"epoch": 3, "model_state_dict": model.state_dict(), "loss": 0.1},
+    "in model, compiled": lambda model: {"model": torch.compile(model).state_dict(), "dataset": "mnist"},
+    "in averaged_model, compiled": lambda model: {"averaged_model": torch.compile(model).state_dict()},
+}
+
+
+@pytest.mark.parametrize("form", COMMON_FORMS)
+def test_weights_in_a_common_form_are_read(form, reference, data_dir, tmp_path, capsys):
+    path = tmp_path / "weights.pt"
+    torch.save(COMMON_FORMS[form](reference), path)
+    content = load_weights(path, model := DigitCNN())
+    assert all(torch.equal(value, reference.state_dict()[name]) for name, value in model.state_dict().items())
+    assert set(content) <= {"averaged_model"}  # what others write beside the weights is not taken for ours
+    assert load_best_weights(DigitCNN(), path).description == str(path)
+
+
+def test_compiled_network_trains_and_its_best_pt_is_read(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "DigitCNN", lambda: torch.compile(DigitCNN(), backend="eager"))
+    assert train.main([*small_run, "--epochs", "1"]) == 0
+    load_weights(tmp_path / "run" / "best.pt", DigitCNN())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused_by_every_command(value, small_run, tmp_path, capsys):
+    weights = DigitCNN().state_dict()
+    weights["fc2.bias"][3] = value
+    path = tmp_path / "weights.pt"
+    torch.save(weights, path)
+    commands = [
+        lambda: predict.main([str(REPOSITORY / "results" / "digits" / "seven.png"), "--checkpoint", str(path)]),
+        lambda: evaluate.main([str(path)]),
+        lambda: train.main([*small_run, "--init", str(path)]),
+        lambda: demo.main(["--no-browser", "--port", "0", "--checkpoint", str(path)]),
+    ]
+    for command in commands:
+        assert command() == 2
+        assert f"{path} holds weights that are infinite or NaN\n" in capsys.readouterr().err
