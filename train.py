@@ -26,7 +26,7 @@ from common.command_line import UserError, command
 from common.files import lock
 from evaluate import evaluate
 from mnist.augmentation import random_theta, to_float, warp
-from mnist.dataset import Data, choose_dataset, load_data
+from mnist.dataset import Data, check_classes, choose_dataset, load_data
 from model import DigitCNN
 from training.config import TrainConfig, parse_arguments
 from training.distributed import choose_device, on_rank_zero, process_group, rank, world_size
@@ -123,6 +123,7 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
     """
     device = data.train.tensors[0].device
     model, average, ddp_model, optimizer = build(config, device, init)
+    check_classes(model, data, checkpoint["dataset"] if checkpoint else {})
     stateful = {"model": model, "averaged_model": average, "optimizer": optimizer}
     run = describe_run(config, data.description, device, init)
     history, best_model, unwritten = [], {}, ""
@@ -156,8 +157,7 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
             saved_epochs = epoch
             if rank() == 0:
                 print(table_row(history[-1]), flush=True)
-            if rank() == 0 and unwritten:
-                print(f"warning: {unwritten}", file=sys.stderr)
+                print(f"warning: {unwritten}\n" if unwritten else "", end="", file=sys.stderr)
     except KeyboardInterrupt as interrupt:
         interrupt.args = (f"--resume continues the run in {folder}",) if saved_epochs else ()
         raise
@@ -177,8 +177,8 @@ def main(argv: list[str] | None = None) -> None:
         recipe = checkpoint["config"] if checkpoint else {"dataset": "auto", **given}
         name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
         config = TrainConfig(**recipe | {"dataset": name})
-        data = load_data(name, args.data_dir, config.validation_size, device)
-        warning = "" if given.get("dataset") == name else warning  # no warning if synthetic digits were requested
+        data = load_data(config, args.data_dir, device)
+        warning = data.warning if given.get("dataset") == name else warning + data.warning  # synthetic when requested
         if rank() == 0:
             if checkpoint:
                 state = "is finished" if checkpoint["epoch"] == config.epochs else "is resumed"

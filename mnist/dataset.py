@@ -1,18 +1,25 @@
-"""MNIST, as torchvision downloads and parses it, in three splits: training, validation and test images."""
+"""MNIST and data sets like it, as torchvision reads them, in three splits: training, validation and test images."""
 
+import gzip
+import hashlib
+import shutil
 import socket
 import sys
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import calculate_md5, check_integrity
 
 from common.command_line import UserError
+from mnist.augmentation import to_float
 from mnist.synthetic import SyntheticMNIST
+from training.config import TrainConfig
 
 DATASETS = {"mnist": MNIST, "synthetic": SyntheticMNIST}  # others of torchvision with MNIST's files may be added
 
@@ -36,7 +43,8 @@ class Data(NamedTuple):
     train: TensorDataset
     validation: TensorDataset
     test: TensorDataset
-    description: dict  # for run.json and the checkpoints: name, MD5 of each file, number of images of each split
+    description: dict  # for run.json and the checkpoints: name, class names, MD5 of each file, images of each split
+    warning: str  # a line about classes without training images, or ""
 
 
 def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
@@ -44,8 +52,6 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
 
     "auto" is MNIST if it is available, else the synthetic one. Raises UserError for files that can't be used.
     """
-    if name not in ("auto", *DATASETS):
-        raise UserError(f"--dataset {name} is unknown: choose one of auto, {', '.join(DATASETS)}")
     reason = ""
     if name == "auto":
         try:
@@ -59,28 +65,68 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
     return name, warning if name == "synthetic" else ""
 
 
-def load_data(name: str, data_dir: Path, validation_size: int = 5000, device: torch.device | str = "cpu") -> Data:
-    """Load a data set onto the device; download it, or draw the synthetic one, where data_dir does not have it.
+def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = "cpu") -> Data:
+    """Load a run's data set onto the device; download it, or draw the synthetic one, where data_dir does not have it.
 
-    The last validation_size training images are the validation split; with 0 it is empty. Raises UserError.
+    This is where the validation images are split off: the last ones of the training images. Raises UserError.
     """
-    folder = fetch(name, data_dir)
-    if name == "mnist":
+    folder = fetch(config.dataset, data_dir)
+    if config.dataset == "mnist":
         check_mnist(folder)
+    dataset = find_dataset(config.dataset, data_dir)
     try:
-        halves = [DATASETS[name](data_dir, train=is_train) for is_train in (True, False)]
+        halves = [dataset(data_dir, train=is_train) for is_train in (True, False)]
         whole, test = (TensorDataset(half.data, half.targets) for half in halves)
     except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
         raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
-    cut = len(whole) - validation_size
+    classes, highest = class_names(dataset, folder), max(int(split.tensors[1].max()) for split in (whole, test))
+    if highest >= len(classes):
+        raise UserError(f"{folder} has labels up to {highest}, counted from 0, but {len(classes)} class names")
+    cut = len(whole) - config.validation_size
     if cut < 1:
-        raise UserError(f"--validation-size {validation_size} leaves none of {len(whole)} images to train on")
+        raise UserError(f"--validation-size {config.validation_size} leaves none of {len(whole)} images to train on")
     train, validation, test = (
         TensorDataset(*(tensor.to(device) for tensor in tensors)) for tensors in (whole[:cut], whole[cut:], test[:])
     )
     images = {"train": len(train), "validation": len(validation), "test": len(test)}
     md5 = {file: calculate_md5(folder / file) for file in MD5}
-    return Data(train, validation, test, {"name": name, "md5": md5, "images": images})
+    missing = set(range(len(classes))) - set(train.tensors[1].tolist())
+    names = ", ".join(classes[label] for label in sorted(missing))
+    warning = f"warning: none of the {len(train):,} training images is of class {names}\n" if missing else ""
+    description = {"name": config.dataset, "classes": classes, "md5": md5, "images": images}
+    return Data(train, validation, test, description, warning)
+
+
+def find_dataset(name: str, data_dir: Path) -> type[MNIST]:
+    """Return the class that reads a data set: one of torchvision, or one for own images. Raises UserError."""
+    if name in DATASETS:
+        return DATASETS[name]
+    if (data_dir / name / "raw" / "classes.txt").exists():
+        return type(name, (MNIST,), {"resources": []})  # torchvision's folder has the name of the class
+    advice = f"choose --dataset auto, {' or '.join(DATASETS)}, or make it as docs/own-data.md shows"
+    raise UserError(f"there is no data set {name} in {data_dir.resolve()}: {advice}")
+
+
+def class_names(dataset: type[MNIST], folder: Path) -> list[str]:
+    """Return the names of a data set's classes; those of MNIST are 0 to 9, while torchvision says "7 - seven"."""
+    if (folder / "classes.txt").exists():
+        return (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
+    return list("0123456789") if dataset.classes is MNIST.classes else list(dataset.classes)
+
+
+def check_classes(model: nn.Module, data: Data, trained_on: dict) -> None:
+    """Raise UserError unless a network has an output for each class of the data, and has learned the same ones.
+
+    trained_on is the description of the data set in its checkpoint, or {}. The network is put into evaluation mode.
+    """
+    name, classes = data.description["name"], data.description["classes"]
+    with torch.inference_mode():
+        outputs = model.eval()(to_float(data.test.tensors[0][:1])).shape[1]
+    if outputs != len(classes):
+        what = f"the network has {outputs} outputs, but {name} has {len(classes)} classes"
+        raise UserError(f"{what}: change the last layer in model.py, or choose another --dataset")
+    if (learned := trained_on.get("classes", classes)) != classes:
+        raise UserError(f"the network has learned the classes {', '.join(learned)}; {name} has {', '.join(classes)}")
 
 
 def check_mnist(folder: Path) -> None:
@@ -94,41 +140,62 @@ def check_mnist(folder: Path) -> None:
 def fetch(name: str, data_dir: Path) -> Path:
     """Make sure that the four files of a data set are in torchvision's folder for them, and return that folder.
 
-    If they aren't, torchvision unpacks the archives that lie there, or downloads them, in a folder of its own.
+    If they aren't, the archives that lie there are unpacked, or torchvision downloads them, into a folder of its own.
     Raises DatasetNotFound where it can't, UserError where files are there but unusable.
     """
-    dataset = DATASETS[name]
-    folder = data_dir / dataset.__name__ / "raw"
+    dataset = find_dataset(name, data_dir)
+    folder = (data_dir / dataset.__name__ / "raw").resolve()
     if all((folder / file).exists() for file in MD5):
         return folder
     if any(folder.glob("*.idx?-ubyte")):  # as 7-Zip and Kaggle name them
         raise UserError(f"the files in {folder} have a dot before idx: rename them to {', '.join(MD5)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    if name != "synthetic":
-        print(f"Downloading {name} (each mirror gets {MIRROR_TIMEOUT} s to answer)", file=sys.stderr)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = TemporaryDirectory(dir=folder)
+    except OSError as error:
+        advice = "unpack the archives there yourself, or choose another --data-dir"
+        raise UserError(f"can't write {folder} ({error.strerror}): {advice}") from error
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MIRROR_TIMEOUT)  # torchvision sets no limit
+    damaged = []
     try:
-        with TemporaryDirectory(dir=folder) as incoming:
+        with temporary as incoming:
             raw = Path(incoming, dataset.__name__, "raw")
             raw.mkdir(parents=True)
-            for archive in folder.glob("*.gz"):
-                (raw / archive.name).write_bytes(archive.read_bytes())  # torchvision takes it if its MD5 is right
-            dataset(incoming, download=True)
+            for file, md5 in MD5.items():
+                archive = folder / f"{file}.gz"
+                if (folder / file).exists():
+                    shutil.copy(folder / file, raw)
+                elif archive.exists() and not unpack(archive, raw, md5 if name == "mnist" else None):
+                    damaged.append(archive.name)
+            if name != "synthetic" and len(list(raw.iterdir())) < len(MD5):
+                print(f"Downloading {name} (each mirror gets {MIRROR_TIMEOUT} s to answer)", file=sys.stderr)
+            dataset(incoming, download=True)  # unless the four files are there
             for file in MD5:
                 (raw / file).replace(folder / file)
         return folder
     except Exception as error:  # torchvision's and urllib's are of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # of several mirrors: the last one's
-        md5 = dict(dataset.resources)  # of the archives
-        if damaged := [file.name for file in folder.glob("*.gz") if not check_integrity(file, md5.get(file.name))]:
-            what = f"cut, or not the archive of {name} that its mirrors have"
-            raise UserError(f"{', '.join(damaged)} in {folder}: {what}; delete that ({reason})") from error
+        if damaged:
+            what = f"cut, or not an archive of {name}'s files; delete that"
+            raise UserError(f"{', '.join(damaged)} in {folder}: {what} ({reason})") from error
         if name == "mnist":
             check_mnist(folder)
         if name == "synthetic":
             raise UserError(f"can't write {folder} ({reason}): choose another --data-dir") from error
-        files = f"its four files ({', '.join(MD5)}; all unpacked, or all .gz)"
+        files = f"its four files ({', '.join(MD5)}, or these with .gz)"
         raise DatasetNotFound(f"can't get the data set {name} ({reason}): put {files} into {folder}") from error
     finally:
         socket.setdefaulttimeout(timeout_before)
+
+
+def unpack(archive: Path, folder: Path, md5: str | None) -> bool:
+    """Unpack a .gz file into a folder; return whether it is whole, and its content has that MD5, if one is given."""
+    try:
+        content = gzip.decompress(archive.read_bytes())
+    except (OSError, EOFError, zlib.error):
+        return False
+    if md5 not in (None, hashlib.md5(content).hexdigest()):
+        return False
+    (folder / archive.stem).write_bytes(content)
+    return True

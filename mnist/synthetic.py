@@ -30,9 +30,13 @@ class SyntheticMNIST(MNIST):
         folder.mkdir(parents=True, exist_ok=True)
         for seed, (part, count) in enumerate([("train", self.train_images), ("t10k", self.test_images)]):
             images, labels = draw_digits(count, torch.Generator().manual_seed(seed))
-            header = struct.pack(">iiii", 0x803, count, 28, 28)  # unsigned bytes in 3 dimensions
-            (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-            (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">ii", 0x801, count) + labels.tobytes())
+            (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_file(images))
+            (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_file(labels))
+
+
+def idx_file(values: np.ndarray) -> bytes:
+    """Return the content of a file in MNIST's format: type (unsigned bytes), dimensions, shape, values."""
+    return struct.pack(f">{1 + values.ndim}i", 0x800 + values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
 
 
 def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +51,13 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
     return images.numpy(), (choice % 10).byte().numpy()
 
 
-def draw_glyph(font: str, digit: int) -> np.ndarray:
-    """Draw one digit, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
+def draw_glyph(font: str, character: int | str) -> np.ndarray:
+    """Draw one digit, or letter, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
     import matplotlib  # only where digits are drawn: its import takes a while
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     canvas = Image.new("L", (200, 200))
-    ImageDraw.Draw(canvas).text((30, 0), str(digit), fill=255, font=ImageFont.truetype(str(path), 120))
+    ImageDraw.Draw(canvas).text((30, 0), str(character), fill=255, font=ImageFont.truetype(str(path), 120))
     glyph = canvas.crop(canvas.getbbox())
     scale = 20 / max(glyph.size)
     glyph = glyph.resize([max(1, round(side * scale)) for side in glyph.size], Image.Resampling.LANCZOS)

@@ -62,8 +62,8 @@ def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.n
     images = torch.from_numpy(np.stack([image for image, _ in candidates])).unsqueeze(1) / 255  # (N, 1, 28, 28)
     with torch.inference_mode():
         log_probabilities = model(images).log_softmax(dim=1)
-    # The Kullback-Leibler divergence of the ten probabilities from equal ones: high if the network is sure.
-    divergences = math.log(0.1) - log_probabilities.mean(dim=1)
+    # The Kullback-Leibler divergence of the probabilities, (N, classes), from equal ones: high if the network is sure.
+    divergences = -math.log(log_probabilities.shape[1]) - log_probabilities.mean(dim=1)
     scores = DIVERGENCE_WEIGHT * divergences.log1p().numpy() + [part.score for _, part in candidates]
     image, part = candidates[scores.argmax()]
     return image, part.box, scores.max()

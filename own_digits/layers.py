@@ -5,9 +5,23 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from common.command_line import UserError
 from model import DigitCNN
 
 NEXT_LAYER = {"conv1": "conv2", "conv2": "fc1", "fc1": "fc2"}
+
+DIGITS = list("0123456789")
+SHAPES = {"conv1": (10, 1, 5, 5), "conv2": (20, 10, 5, 5), "fc1": (50, 500), "fc2": (10, 50)}  # of the weights
+
+
+def check_can_show(model: DigitCNN, classes: list[str]) -> None:
+    """Raise UserError unless the page can show a network: its layers have the names and sizes of SHAPES."""
+    weights = {name: value for name, value in model.state_dict().items() if not name.endswith(".bias")}
+    shapes = {name.removesuffix(".weight"): tuple(value.shape) for name, value in weights.items()}
+    if shapes != SHAPES:
+        raise UserError(f"the page of the demo shows networks with the layers {SHAPES} only, not {shapes}")
+    if classes != DIGITS:
+        raise UserError(f"the page of the demo is for the digits, not for the classes {', '.join(classes)}")
 
 
 @contextmanager

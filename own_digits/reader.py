@@ -25,31 +25,48 @@ class Answer(NamedTuple):
 
     picture: Image.Image  # upright, RGB
     image: np.ndarray  # (28, 28) uint8: what the network sees
-    probabilities: list[float]  # of the ten digits
+    probabilities: list[float]  # of the classes
 
     @property
     def digits(self) -> list[int]:
-        """The ten digits, from the most to the least probable."""
-        return sorted(range(10), key=lambda digit: -self.probabilities[digit])
+        """The classes, by number, from the most to the least probable."""
+        return sorted(range(len(self.probabilities)), key=lambda digit: -self.probabilities[digit])
 
-    def summary(self) -> dict:
-        """Return the answer as it is written in JSON."""
+    def summary(self, classes: list[str]) -> dict:
+        """Return the answer as it is written in JSON; classes are the names of the classes."""
         digit, runner_up, *_ = self.digits
-        best = {"digit": digit, "probability": self.probabilities[digit], "runner_up": runner_up}
-        return {**best, "probabilities": self.probabilities}
+        best = {"digit": classes[digit], "probability": self.probabilities[digit], "runner_up": classes[runner_up]}
+        return {**best, "classes": classes, "probabilities": self.probabilities}
 
 
-def load_best_weights(model: nn.Module, checkpoint: Path | None) -> str:
-    """Load the weights of a checkpoint into the network, and return a description of them.
+class Weights(NamedTuple):
+    """Which weights a network has."""
 
-    None stands for the user's own checkpoint if there is one, else for READING_WEIGHTS. Raises UserError.
+    description: str
+    classes: list[str]  # the names of what the network tells apart
+    note: str  # a line that says how to use other weights, where none were asked for, or ""
+
+
+def load_best_weights(model: nn.Module, checkpoint: Path | None) -> Weights:
+    """Load the weights of a checkpoint into the network, and put it into evaluation mode. Raises UserError.
+
+    None stands for the user's own checkpoint; if there is none, or it is of synthetic digits, for READING_WEIGHTS.
     """
-    if checkpoint is None and not OWN_CHECKPOINT.exists():
-        load_weights(READING_WEIGHTS, model)
-        return f"results/reading/weights.pt, as there is no {OWN_CHECKPOINT}"
-    path = checkpoint or OWN_CHECKPOINT
-    content = load_weights(path, model)
-    return f"{path} (epoch {content['epoch']}, {content['dataset']['name']})" if "epoch" in content else str(path)
+    path, reason, note = checkpoint or OWN_CHECKPOINT, "", ""
+    content = load_weights(path, model) if checkpoint or path.exists() else {}
+    if not checkpoint and not path.exists():
+        reason = f", as there is no {path}"
+    elif not checkpoint and content.get("dataset", {}).get("name") == "synthetic":
+        reason = f", as {path} was trained on synthetic digits"
+        note = f"note: results/reading/weights.pt is used{reason}; --checkpoint {path} uses that one"
+    elif not checkpoint:
+        note = f"note: {path} is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+    if reason:
+        path, content = Path("results/reading/weights.pt"), load_weights(READING_WEIGHTS, model)
+    run = f" (epoch {content['epoch']}, {content['dataset']['name']})" if {"epoch", "dataset"} <= content.keys() else ""
+    outputs = model.eval()(torch.zeros(1, 1, 28, 28)).shape[1]
+    classes = content.get("dataset", {}).get("classes") or [str(number) for number in range(outputs)]
+    return Weights(f"{path}{run}{reason}", classes, note)
 
 
 def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:

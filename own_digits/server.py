@@ -12,7 +12,7 @@ from typing import Any
 
 from common.command_line import UserError
 from model import DigitCNN
-from own_digits.layers import as_bytes, kernels, record_activations
+from own_digits.layers import DIGITS, as_bytes, kernels, record_activations
 from own_digits.reader import read_digit
 
 PAGE = Path(__file__).with_name("page.html")
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock, record_activations(model) as activations:
             answer = read_digit(model, picture)
         layers = {layer: as_bytes(values[0]) for layer, values in activations.items()}  # of the image as it is
-        return {**answer.summary(), "image": answer.image.flatten().tolist(), "layers": layers}
+        return {**answer.summary(DIGITS), "image": answer.image.flatten().tolist(), "layers": layers}
 
     def is_allowed(self, paths: Container[str]) -> bool:
         """Return whether a request is for one of these paths and comes from no other site; if not, send an error."""

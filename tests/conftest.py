@@ -16,6 +16,7 @@ from mnist.dataset import MD5, load_data
 from mnist.synthetic import SyntheticMNIST
 from model import DigitCNN
 from own_digits.reader import READING_WEIGHTS
+from training.config import TrainConfig
 from training.run_files import load_weights
 
 # The background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would the commands that tests start.
@@ -24,6 +25,7 @@ if hasattr(signal, "SIGHUP"):  # Windows has none
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL_CONFIG = TrainConfig(dataset="synthetic", validation_size=200)
 SMALL = ["--dataset", "synthetic", "--validation-size", "200", "--batch-size", "64", "--device", "cpu"]
 
 
@@ -62,7 +64,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(data_dir):
-    return load_data("synthetic", data_dir, validation_size=200)
+    return load_data(SMALL_CONFIG, data_dir)
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +85,8 @@ def small_run(data_dir, tmp_path):
 @pytest.fixture(scope="session")
 def processes():
     """Where processes come from that have PyTorch already: forks of one that has imported train.py."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("wants processes that are forked, which Windows lacks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
         patch.setenv("OMP_NUM_THREADS", "1")  # not more than needed, of many processes

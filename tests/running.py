@@ -1,7 +1,6 @@
 """train.py in processes of its own, which tests may kill."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +29,8 @@ def run_train(flags, log, environment=None, limit=None, deadly=False, kill_at=No
         torch.set_default_dtype(torch.float64)
         torch.Tensor.float = torch.Tensor.double
     if limit:
+        import resource  # which Windows lacks
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if deadly:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import REPOSITORY, SMALL
+from conftest import REPOSITORY, SMALL, SMALL_CONFIG
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -14,6 +14,8 @@ import evaluate
 import train
 from mnist.dataset import load_data
 from model import DigitCNN
+from own_digits.layers import DIGITS
+from training.config import TrainConfig
 from training.run_files import load_weights
 
 
@@ -63,7 +65,7 @@ def test_evaluation_depends_neither_on_the_batch_size_nor_on_the_threads(
 def test_evaluation_on_real_mnist_depends_neither_on_the_batch_size_nor_on_the_threads(
     reference, mnist_dir, set_threads
 ):
-    test = load_data("mnist", mnist_dir).test
+    test = load_data(TrainConfig(), mnist_dir).test
     one = evaluate.evaluate(reference, test)
     for threads, batch_size in ((1, 7), (2, 1000), (3, 10_000)):
         set_threads(threads)
@@ -141,7 +143,7 @@ def test_report_has_accuracy_loss_and_a_row_for_each_digit(run, data_dir, capsys
     assert summary.startswith("accuracy ")
     assert "of 300 images), loss " in summary
     assert [row.split()[0] for row in rows] == [str(digit) for digit in range(10)]
-    test = load_data("synthetic", data_dir, 200).test
+    test = load_data(SMALL_CONFIG, data_dir).test
     counts = [[int(cell) if cell != "." else 0 for cell in row.split()[2:]] for row in rows]
     images = test.tensors[1].bincount(minlength=10).tolist()
     assert [sum(row) for row in counts] == images
@@ -162,9 +164,9 @@ def test_pictures_show_the_confusion_matrix_and_each_misread_image(tmp_path):
     confusion[3, 3], confusion[3, 5], confusion[4, 4], confusion[4, 6] = 2, 1, 2, 1
     images = torch.full((30, 28, 28), 255, dtype=torch.uint8)  # all ink: a black square for each mistake
     images[3, :, 14:] = 0  # and for the 3 a black half
-    draw_confusion_matrix(tmp_path / "confusion_matrix.png", confusion.numpy(), "title")
+    draw_confusion_matrix(tmp_path / "confusion_matrix.png", confusion.numpy(), DIGITS, "title")
     probabilities = logits.softmax(dim=1).numpy()
-    draw_mistakes(tmp_path / "mistakes.png", images.numpy(), labels.numpy(), probabilities, "title")
+    draw_mistakes(tmp_path / "mistakes.png", images.numpy(), labels.numpy(), probabilities, DIGITS, "title")
 
     with Image.open(tmp_path / "confusion_matrix.png") as picture:
         red, _, blue = np.asarray(picture.convert("RGB")).astype(int).reshape(-1, 3).T
@@ -181,7 +183,7 @@ def test_filters_are_drawn_of_the_evaluated_weights_and_an_image_of_each_digit(r
     from training import charts
 
     drawn = []
-    monkeypatch.setattr(charts, "draw_filters", lambda *arguments: drawn.extend(arguments))
+    monkeypatch.setattr(charts, "draw_filters", lambda *arguments: drawn.extend(arguments) or True)
     flags = ["--data-dir", str(data_dir), "--device", "cpu", "--pictures", str(tmp_path)]
     assert evaluate.main([str(run / "best.pt"), *flags]) == 0
     path, model, images, title = drawn
@@ -189,7 +191,7 @@ def test_filters_are_drawn_of_the_evaluated_weights_and_an_image_of_each_digit(r
     assert title == "best.pt (epoch 1) on synthetic, test images"
     load_weights(run / "best.pt", expected := DigitCNN())
     assert torch.equal(model.conv1.weight, expected.conv1.weight)
-    test_images, labels = load_data("synthetic", data_dir, 200).test.tensors
+    test_images, labels = load_data(SMALL_CONFIG, data_dir).test.tensors
     assert len(images) == 10
     for digit, image in enumerate(images):
         assert torch.equal(image, test_images[labels == digit][0])
@@ -217,6 +219,30 @@ def test_wrong_argument_is_one_line_and_exit_code_2(run, data_dir, tmp_path, cap
     assert error.startswith("evaluate.py: error: ")
     assert error.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_data_folder_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path, capsys):
+    capsys.readouterr()
+    assert evaluate.main([str(run / "best.pt"), "--data-dir", str(tmp_path / "dta")]) == 2
+    message = f"there is no folder {tmp_path / 'dta'}: name the --data-dir of the training run"
+    assert capsys.readouterr().err == f"evaluate.py: error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+class FlatCNN(nn.Module):
+    """A network that flattens as many do, which PyTorch refuses for no images at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images):
+        return self.layer(images.view(images.size(0), -1))
+
+
+def test_network_that_cannot_take_an_empty_batch_trains_without_validation_images(small_run, monkeypatch):
+    monkeypatch.setattr(train, "DigitCNN", FlatCNN)
+    assert train.main([*small_run, "--epochs", "1", "--validation-size", "0"]) == 0
 
 
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 from drawing import draw
 from PIL import Image
 
 import predict
+from own_digits.reader import READING_WEIGHTS
 
 WEIGHTS_LINE = "weights: results/reading/weights.pt, as there is no checkpoints/best.pt"
 
@@ -41,9 +43,10 @@ def test_json_is_an_object_a_line_with_all_probabilities(folder, capsys):
     assert predict.main(["seven.png", "three.png", "--json"]) == 0
     for digit, line in zip((7, 3), capsys.readouterr().out.splitlines(), strict=True):
         answer = json.loads(line)
-        assert set(answer) == {"file", "weights", "digit", "probability", "runner_up", "probabilities"}
-        assert answer["digit"] == digit == np.argmax(answer["probabilities"])
-        assert answer["runner_up"] == np.argsort(answer["probabilities"])[-2]
+        assert set(answer) == {"file", "weights", "digit", "probability", "runner_up", "classes", "probabilities"}
+        assert answer["classes"] == list("0123456789")
+        assert answer["digit"] == str(digit) == str(np.argmax(answer["probabilities"]))
+        assert answer["runner_up"] == str(np.argsort(answer["probabilities"])[-2])
         assert answer["probability"] == max(answer["probabilities"])
         assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
 
@@ -57,7 +60,7 @@ def test_files_that_cannot_be_read_are_told_in_a_line_each_and_the_others_answer
     assert err.splitlines() == [
         "predict.py: error: none.png: can't read it: No such file or directory",
         "predict.py: error: empty.png: there is no digit in the picture",
-        "predict.py: error: text.png: this is not a picture in one of the formats PNG, JPEG, GIF, BMP, TIFF, WEBP",
+        "predict.py: error: text.png: this is not a picture, or one that Pillow can't read: save it as PNG or JPEG",
     ]
     assert out.count("seven.png") == out.count("three.png") == 1
 
@@ -74,9 +77,42 @@ def test_folder_and_pattern_that_the_shell_has_not_expanded_stand_for_their_pict
     for argument in (".", "*.png", str(folder / "*.png")):
         assert predict.main([argument, "--json"]) == 0
         digits = [json.loads(line)["digit"] for line in capsys.readouterr().out.splitlines()]
-        assert digits == [7, 3]
+        assert digits == ["7", "3"]
     assert predict.main(["*.jpg"]) == 2
     assert "*.jpg: can't read it: No such file" in capsys.readouterr().err
+
+
+def test_folder_is_read_with_its_subfolders_and_what_is_skipped_is_named(folder, capsys):
+    Path("a/b").mkdir(parents=True)
+    Path("seven.png").rename("a/b/seven.JFIF")
+    Path("three.png").rename("a/three.ppm")
+    Path("empty.png").unlink()
+    for name in ("a/notes.txt", "a/photo.heic", "a/._three.ppm", "a/.DS_Store"):
+        Path(name).write_text("no picture")
+    assert predict.main(["a", "--json"]) == 0
+    out, err = capsys.readouterr()
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [(answer["file"], answer["digit"]) for answer in answers] == [("a/b/seven.JFIF", "7"), ("a/three.ppm", "3")]
+    assert err == "predict.py: skipped, as not named like pictures: a/notes.txt, a/photo.heic\n"
+    assert predict.main(["a/*.ppm", "--json"]) == 0  # without the hidden file
+
+
+def test_folder_without_pictures_is_told_and_the_others_are_read(folder, capsys):
+    Path("nothing").mkdir()
+    assert predict.main(["nothing", "seven.png"]) == 2
+    out, err = capsys.readouterr()
+    assert err == "predict.py: error: nothing: there is no picture in this folder\n"
+    assert "seven.png" in out
+
+
+def test_own_checkpoint_is_used_with_a_note_on_the_other_weights(folder, reference, capsys):
+    Path("checkpoints").mkdir()
+    torch.save(reference.state_dict(), "checkpoints/best.pt")
+    assert predict.main(["seven.png", "--json"]) == 0
+    note = f"note: checkpoints/best.pt is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+    assert capsys.readouterr().err == f"predict.py: {note}\n"
+    assert predict.main(["seven.png", "--json", "--checkpoint", "checkpoints/best.pt"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.filterwarnings("error")
@@ -86,7 +122,8 @@ def test_file_names_of_any_kind_are_printed_and_drawn(folder, capsys):
         Path(name).hardlink_to("seven.png")
     assert predict.main([*names, "--preview", "preview.png"]) == 0
     _, table = capsys.readouterr().out.split("\n\n")
-    assert table.count("\n") == 1 + len(names)
+    assert table.count("\n") == 1 + len(names) + 1
+    assert table.endswith("\nWritten: preview.png\n")
     assert table.count(" 7 ") == len(names)
     predict.main([*names, "--json"])
     assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == names
@@ -109,7 +146,7 @@ def test_checkpoint_that_is_named_answers(folder, capsys):
 
 def test_preview_of_large_pictures_holds_small_ones(folder, monkeypatch):
     drawn = []
-    monkeypatch.setattr("own_digits.preview.draw_answers", lambda path, answers, title: drawn.extend(answers))
+    monkeypatch.setattr("own_digits.preview.draw_answers", lambda path, answers, *_: drawn.extend(answers))
     Image.new("RGB", (1500, 900), "white").save("large.png")
     Image.open("seven.png").resize((1500, 1500)).save("large.png")
     assert predict.main(["large.png", "--preview", "preview.png"]) == 0

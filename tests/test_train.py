@@ -624,7 +624,7 @@ def test_best_checkpoint_evaluates_to_the_metrics_of_its_epoch(small_run, tmp_pa
         (["--schedule", "sawtooth"], "--schedule must be one-cycle or constant, not 'sawtooth'"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
         (["--warm-up", "fast"], "argument --warm-up: invalid float value: 'fast'"),
-        (["--dataset", "cifar"], "--dataset cifar is unknown: choose one of auto, mnist, synthetic"),
+        (["--dataset", "cifar"], ": choose --dataset auto, mnist or synthetic, or make it as docs/own-data.md shows"),
         (["--validation-size", "1000"], "--validation-size 1000 leaves none of 1000 images to train on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,4 +1,4 @@
-"""All charts: curves of runs, confusion matrix, misread images, and what the convolutions look for.
+"""All charts: curves of runs, confusion matrix, misclassified images, and what the convolutions look for.
 
 They are drawn in Matplotlib's default style, whatever the user's own settings say.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import TensorDataset
 
-in_default_style = matplotlib.style.context("default")  # decorates what draws and saves
+    from evaluate import Evaluation
+
+in_default_style = matplotlib.style.context(["default", {"text.parse_math": False}])  # decorates what draws and saves
 
 # (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
 CURVES = [
@@ -30,6 +33,8 @@ CURVES = [
     ("validation", "validation", "#56B4E9", "--", "o"),
     ("test", "test", "#000000", "-", "^"),
 ]
+
+LOWEST_ERROR = 0.01  # percent: one of MNIST's 10,000 test images
 
 
 @in_default_style
@@ -57,7 +62,10 @@ def draw_curves(path: Path, histories: list[list[EpochMetrics]], title: str, des
                 continue
             values = np.array([[getattr(epoch, field) for epoch in history] for history in histories])
             if quantity == "accuracy":
-                values = 100 * np.maximum(1 - values, 1e-4)  # a logarithmic axis has no 0: no error is 0.01%
+                values = (100 * (1 - values)).round(9)  # as 1 - 0.9999 is not quite 0.0001
+                if values.min() < LOWEST_ERROR:  # a logarithmic axis has no 0
+                    values = values.clip(LOWEST_ERROR)
+                    labels["accuracy"] = f"error rate (%), with less than {LOWEST_ERROR} drawn as {LOWEST_ERROR}"
             mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
             axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=split)
             if len(histories) > 1:
@@ -76,105 +84,124 @@ def draw_curves(path: Path, histories: list[list[EpochMetrics]], title: str, des
 
 
 def draw_charts(
-    folder: Path, model: nn.Module, dataset: TensorDataset, confusion: Tensor, logits: Tensor, title: str
-) -> None:
+    folder: Path, model: nn.Module, dataset: TensorDataset, evaluation: Evaluation, classes: list[str], title: str
+) -> list[Path]:
     """Draw confusion_matrix.png, mistakes.png and filters.png of a model's evaluation on a data set into a folder.
 
-    confusion is (10, 10), logits (N, 10). Raises UserError when they can't be written.
+    Returns the files. The last one is left out, with a warning, for a network without two convolutions in a row.
+    Raises UserError when they can't be written.
     """
     images, labels = (tensor.cpu() for tensor in dataset.tensors)
-    probabilities = logits.softmax(dim=1).numpy()
-    draw_confusion_matrix(folder / "confusion_matrix.png", confusion.numpy(), title)
-    draw_mistakes(folder / "mistakes.png", images.numpy(), labels.numpy(), probabilities, title)
-    first_of_each_digit = np.unique(labels, return_index=True)[1]
-    draw_filters(folder / "filters.png", model, images[first_of_each_digit], title)
+    probabilities = evaluation.logits.softmax(dim=1).numpy()
+    files = [folder / f"{name}.png" for name in ("confusion_matrix", "mistakes", "filters")]
+    draw_confusion_matrix(files[0], evaluation.confusion.numpy(), classes, title)
+    draw_mistakes(files[1], images.numpy(), labels.numpy(), probabilities, classes, title)
+    first_of_each_class = np.unique(labels, return_index=True)[1]
+    if draw_filters(files[2], model, images[first_of_each_class], title):
+        return files
+    print("warning: filters.png is left out, as the network has no two convolutions", file=sys.stderr)
+    return files[:2]
 
 
 @in_default_style
-def draw_confusion_matrix(path: Path, confusion: np.ndarray, title: str) -> None:
-    """Draw how often each digit was read as each: right answers in blue, mistakes in red, darker for more.
+def draw_confusion_matrix(path: Path, confusion: np.ndarray, classes: list[str], title: str) -> None:
+    """Draw how often each class was taken for each: right answers in blue, mistakes in red, darker for more.
 
-    confusion is (10, 10): confusion[i, j] images of digit i were answered j.
+    confusion is (C, C): confusion[i, j] images of class i were answered j; classes are the names of the C classes.
     """
-    right = np.eye(10, dtype=bool)
-    most = max(confusion[~right].max(), 1)  # of the mistakes of one kind
-    figure = Figure(figsize=(7, 7.2), dpi=150, layout="constrained")
+    places = range(len(classes))
+    right = np.eye(len(classes), dtype=bool)
+    most = max(confusion[~right].max(initial=0), 1)  # of the mistakes of one kind
+    side = max(7, 0.55 * len(classes))  # inches
+    figure = Figure(figsize=(side, side + 0.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.where(right, -most / 3, confusion), cmap="RdBu_r", vmin=-1.6 * most, vmax=1.6 * most)
-    for digit, answer in np.argwhere(confusion):
-        weight, count = "bold" if digit == answer else "normal", confusion[digit, answer]
-        axes.text(answer, digit, f"{count:,}", ha="center", va="center", weight=weight, fontsize=12)
-    axes.set(xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true digit")
+    for label, answer in np.argwhere(confusion):
+        weight, count = "bold" if label == answer else "normal", confusion[label, answer]
+        axes.text(answer, label, f"{count:,}", ha="center", va="center", weight=weight, fontsize=12)
+    axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
+    axes.set_yticks(places, classes)
+    axes.set(xlabel="answer", ylabel="true class")
     axes.set_title(f"{title}\n{confusion.trace():,} of {confusion.sum():,} right", fontsize=12)
     save_figure(figure, path)
 
 
 @in_default_style
-def draw_mistakes(path: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> None:
-    """Draw up to 60 misread images, the surest first: true digit, answer, and the answer's probability.
+def draw_mistakes(
+    path: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: list[str], title: str
+) -> None:
+    """Draw up to 60 misclassified images, the most confident first: true class, answer, and its probability.
 
-    images are (N, 28, 28) uint8, labels (N,), probabilities (N, 10).
+    images are (N, 28, 28) uint8, labels (N,), probabilities (N, C); classes are the names of the C classes.
     """
     answers, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)  # (N,), (N,)
     wrong = np.flatnonzero(answers != labels)
     shown = wrong[np.argsort(-confidences[wrong], kind="stable")][:60]
     rows = max(1, math.ceil(len(shown) / 10))
-    figure = Figure(figsize=(10, 1.25 * rows + 0.7), dpi=150, layout="constrained")
-    which = "" if len(wrong) == len(shown) else f", the {len(shown)} surest"
-    legend = "true digit → answer, and the probability that it was given"
-    figure.suptitle(f"{title}: {len(wrong)} misread{which}\n{legend}", fontsize=12)
+    long = max(map(len, classes)) > 2  # names that need lines of their own
+    figure = Figure(figsize=(10, (1.5 if long else 1.25) * rows + 0.7), dpi=150, layout="constrained")
+    which = "" if len(wrong) == len(shown) else f", the {len(shown)} most confident"
+    legend = "true class → answer, and its probability"
+    figure.suptitle(f"{title}: {len(wrong)} misclassified{which}\n{legend}", fontsize=12)
     for place, index in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, 10, place)
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(f"{labels[index]} → {answers[index]}   {confidences[index]:.0%}", fontsize=9, pad=2)
+        true, answer = classes[labels[index]], classes[answers[index]]
+        text = f"{true} →\n{answer}\n" if long else f"{true} → {answer}   "
+        axes.set_title(f"{text}{confidences[index]:.0%}", fontsize=7 if long else 9, pad=2)
         axes.axis("off")
     save_figure(figure, path)
 
 
 @in_default_style
-def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> None:
-    """Draw the kernels of both convolutions of a model, and what the first one makes of images, (N, 28, 28) uint8.
+def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> bool:
+    """Draw the kernels of a model's first two convolutions, and what the first one makes of images, (N, 28, 28) uint8.
 
     Kernels are scaled to the largest weight of the map that they make, maps to the brightest one of each image. The
-    model is moved to the CPU and into evaluation mode.
+    model is moved to the CPU and into evaluation mode. Returns False, and draws nothing, if it has no two convolutions.
     """
     import torch  # here, as plot_results.py needs no PyTorch
 
-    from mnist.augmentation import to_float
-
+    convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)][:2]
+    if len(convolutions) < 2:
+        return False
     inputs = []
-    hook = model.get_submodule("conv2").register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    hook = convolutions[1].register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     with torch.inference_mode():
-        model.cpu().eval()(to_float(images))
+        model.cpu().eval()(images[:, None] / 255)
     hook.remove()
     maps = inputs[0].numpy()  # (N, 10, 13, 13): what the second convolution gets
-    kernels = [model.get_parameter(f"{layer}.weight").detach().numpy() for layer in ("conv1", "conv2")]
-    figure = Figure(figsize=(11.5, 7.6), dpi=120, layout="constrained")
+    kernels = [layer.weight.detach().numpy() for layer in convolutions]  # (10, 1, 5, 5) and (20, 10, 5, 5)
+    first, second = map(len, kernels)
+    rows = 1 + len(images)
+    widths = [1, first, first * rows / second]  # in tiles
+    inches = max(0.35, 11.5 / max(sum(widths), rows))  # of a tile
+    figure = Figure(figsize=(inches * sum(widths), inches * rows), dpi=120, layout="constrained")
     figure.suptitle(f"{title}: what the convolutions look for", fontsize=12)
-    sizes = {"width_ratios": [1, 10, 5.3], "height_ratios": [1, len(images)]}
+    sizes = {"width_ratios": widths, "height_ratios": [1, len(images)]}
     panels = figure.subplot_mosaic([[".", "first", "second"], ["images", "maps", "second"]], gridspec_kw=sizes)
     weights: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
     panels["first"].imshow(tiles(kernels[0].swapaxes(0, 1), (0, 2, 3)), **weights)
     panels["second"].imshow(tiles(kernels[1], (1, 2, 3)), **weights)
     panels["images"].imshow(tiles(images[:, None].numpy(), (1, 2, 3)), cmap="gray", vmin=0, vmax=1)
     panels["maps"].imshow(tiles(maps, (1, 2, 3)), cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
-    first, second = map(len, kernels)
     titles = {
         "first": f"first convolution: its {first} kernels (orange wants ink, purple wants none)",
-        "maps": f"its {first} maps of an image of each digit, after pooling and ReLU",
+        "maps": f"its {first} maps of an image of each class, as the second convolution gets them",
         "second": f"second convolution: a row of kernels for each of\nits {second} maps, one for each map of the first",
     }
     for name, axes in panels.items():
         axes.axis("off")
         axes.set_title(titles.get(name, ""), fontsize=10)
     save_figure(figure, path)
+    return True
 
 
 def tiles(images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Put images, (rows, columns, H, W), side by side with gaps, divided by their largest absolute value along axes."""
     images = images / np.maximum(np.abs(images).max(axes, keepdims=True), 1e-9)
-    scale = 65 // images.shape[-1]  # kernels of 5x5 and maps of 13x13 get the same size
-    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    row, column = (np.arange(65) * side // 65 for side in images.shape[2:])  # 65x65 pixels, whatever the size
+    images = images[:, :, row][..., column]
     padded = np.pad(images, [(0, 0), (0, 0), (0, 10), (0, 10)], constant_values=np.nan)
     rows, columns, height, width = padded.shape
     return padded.swapaxes(1, 2).reshape(rows * height, columns * width)

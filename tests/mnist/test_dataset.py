@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import functools
 import gzip
 import hashlib
@@ -7,18 +8,24 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, FashionMNIST
 
 from common.command_line import UserError
 from mnist.dataset import DATASETS, MD5, DatasetNotFound, choose_dataset, load_data
 from mnist.synthetic import SyntheticMNIST
+from training.config import TrainConfig
+
+
+def load(name, data_dir, validation_size=200, **options):
+    return load_data(TrainConfig(dataset=name, validation_size=validation_size), data_dir, **options)
 
 
 def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
-    first, second = (load_data("synthetic", data_dir, validation_size=200) for _ in range(2))
+    first, second = (load("synthetic", data_dir) for _ in range(2))
     whole = SyntheticMNIST(data_dir, train=True)
     for train, validation, expected in zip(
         first.train.tensors, first.validation.tensors, (whole.data, whole.targets), strict=True
@@ -29,7 +36,7 @@ def test_splits_are_disjoint_complete_and_the_same_every_time(data_dir):
 
 
 def test_real_mnist_has_55000_5000_and_10000_images(mnist_dir):
-    data = load_data("mnist", mnist_dir)
+    data = load("mnist", mnist_dir, 5000)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [55_000, 5_000, 10_000]
     assert data.description["md5"] == MD5
     assert data.test.tensors[1][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -37,17 +44,17 @@ def test_real_mnist_has_55000_5000_and_10000_images(mnist_dir):
 
 def test_device_that_fails_is_not_called_damaged_data(data_dir):
     with pytest.raises(Exception) as failure:
-        load_data("synthetic", data_dir, validation_size=200, device="cuda:99")
+        load("synthetic", data_dir, 200, device="cuda:99")
     assert "damaged" not in str(failure.value)
 
 
 def test_validation_split_that_leaves_no_training_image_is_refused(data_dir):
     with pytest.raises(UserError, match="--validation-size 1000 leaves none of 1000 images"):
-        load_data("synthetic", data_dir, validation_size=1000)
+        load("synthetic", data_dir, 1000)
 
 
 def test_without_validation_images_all_are_trained_on(data_dir):
-    data = load_data("synthetic", data_dir, validation_size=0)
+    data = load("synthetic", data_dir, 0)
     assert data.description["images"] == {"train": 1000, "validation": 0, "test": 300}
     assert [len(split) for split in (data.train, data.validation, data.test)] == [1000, 0, 300]
 
@@ -93,13 +100,13 @@ def mnist_server(data_dir, tmp_path, monkeypatch):
 
 
 def test_mnist_is_downloaded_checked_and_unpacked(mnist_server, data, tmp_path):
-    downloaded = load_data("mnist", tmp_path / "data", validation_size=200)
+    downloaded = load("mnist", tmp_path / "data")
     assert torch.equal(downloaded.train.tensors[0], data.train.tensors[0])
     assert torch.equal(downloaded.test.tensors[1], data.test.tensors[1])
     assert sorted(p.name for p in (tmp_path / "data" / "MNIST" / "raw").iterdir()) == sorted(MD5)
 
     mnist_server.shutdown()  # and from now on it needs no server
-    assert torch.equal(load_data("mnist", tmp_path / "data", 200).test.tensors[0], data.test.tensors[0])
+    assert torch.equal(load("mnist", tmp_path / "data").test.tensors[0], data.test.tensors[0])
 
 
 def test_archives_put_there_by_hand_are_unpacked_without_a_download(mnist_server, data, tmp_path):
@@ -108,7 +115,7 @@ def test_archives_put_there_by_hand_are_unpacked_without_a_download(mnist_server
     raw.mkdir(parents=True)
     for archive in mnist_server.served.iterdir():
         shutil.copy(archive, raw)
-    assert torch.equal(load_data("mnist", tmp_path / "data", 200).train.tensors[0], data.train.tensors[0])
+    assert torch.equal(load("mnist", tmp_path / "data").train.tensors[0], data.train.tensors[0])
 
 
 def refuse(server):
@@ -152,9 +159,9 @@ def test_failed_download_says_where_the_files_go_and_leaves_no_data(mnist_server
     fault(mnist_server)
     reason = "timed out" if fault in (hang, hang_halfway) else ""
     raw = tmp_path / "data" / "MNIST" / "raw"
-    message = rf"{reason}.*: put its four files \(train-images.* or all .gz\) into {raw}$"
+    message = rf"{reason}.*: put its four files \(train-images.* or these with .gz\) into {raw}$"
     with pytest.raises(DatasetNotFound, match=message):
-        load_data("mnist", tmp_path / "data", validation_size=200)
+        load("mnist", tmp_path / "data")
     assert socket.getdefaulttimeout() is None  # as before, for whatever else this process does
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
@@ -178,13 +185,15 @@ def test_data_set_of_torchvision_with_mnists_files_is_one_more_line(mnist_server
 
     monkeypatch.setitem(DATASETS, "fashion", FashionMNIST)
     assert choose_dataset("fashion", tmp_path) == ("fashion", "")
-    data = load_data("fashion", tmp_path, validation_size=200)
+    data = load("fashion", tmp_path)
     assert data.description["name"] == "fashion"
     assert data.description["images"] == {"train": 800, "validation": 200, "test": 300}
 
 
 def test_unknown_data_set_is_an_error_that_names_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="--dataset cifar is unknown: choose one of auto, mnist, synthetic"):
+    with pytest.raises(
+        UserError, match=f"no data set cifar in {tmp_path}: choose --dataset auto, mnist or synthetic, or make"
+    ):
         choose_dataset("cifar", tmp_path)
 
 
@@ -197,6 +206,48 @@ def test_damaged_mnist_is_never_replaced_by_another_data_set(mnist_server, tmp_p
         UserError, match=r"train-images-idx3-ubyte in .*: damaged, or of another data set \(wrong MD5\); delete that"
     ):
         choose_dataset("auto", tmp_path)
+
+
+def test_archives_that_the_user_made_are_unpacked_as_what_counts_is_in_them(mnist_server, data, tmp_path):
+    load("mnist", tmp_path)
+    leave(mnist_server)
+    raw = tmp_path / "MNIST" / "raw"
+    for number, file in enumerate(MD5):  # one stays unpacked
+        if number:
+            (raw / f"{file}.gz").write_bytes(gzip.compress((raw / file).read_bytes(), compresslevel=1, mtime=number))
+            (raw / file).unlink()
+    assert torch.equal(load("mnist", tmp_path).train.tensors[0], data.train.tensors[0])
+
+
+def test_archives_in_a_folder_that_cannot_be_written_are_no_reason_for_synthetic_digits(
+    mnist_server, tmp_path, monkeypatch
+):
+    def refuse_to_write(dir):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    monkeypatch.setattr("mnist.dataset.TemporaryDirectory", refuse_to_write)
+    message = rf"can't write {raw} \(Read-only file system\): unpack the archives there yourself, or choose another"
+    with pytest.raises(UserError, match=message):
+        choose_dataset("auto", tmp_path)
+
+
+def test_folder_in_messages_is_absolute(mnist_server, tmp_path, monkeypatch):
+    leave(mnist_server)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetNotFound, match=f"into {tmp_path / 'data' / 'MNIST' / 'raw'}$"):
+        choose_dataset("mnist", Path("data"))
+
+
+def test_classes_of_mnist_and_synthetic_digits_are_the_digits_and_those_of_others_are_torchvisions(
+    data, mnist_server, tmp_path, monkeypatch
+):
+    assert data.description["classes"] == list("0123456789")
+    assert load("mnist", tmp_path).description["classes"] == list("0123456789")
+    shutil.copytree(tmp_path / "MNIST", tmp_path / "FashionMNIST")
+    monkeypatch.setitem(DATASETS, "fashion", FashionMNIST)
+    assert load("fashion", tmp_path).description["classes"] == FashionMNIST.classes
 
 
 BAD_ARCHIVES = {
@@ -217,15 +268,15 @@ def test_archive_that_cannot_be_unpacked_is_named_and_does_not_stand_in_the_way_
     archive = mnist_server.served / "t10k-images-idx3-ubyte.gz"
     (raw / archive.name).write_bytes(BAD_ARCHIVES[fault](archive.read_bytes()))
     mirrors, MNIST.mirrors = MNIST.mirrors, ["http://127.0.0.1:9/"]
-    message = r"^t10k-images-idx3-ubyte.gz in .*: cut, or not the archive of mnist.*; delete that"
+    message = r"^t10k-images-idx3-ubyte.gz in .*: cut, or not an archive of mnist's files; delete that"
     with pytest.raises(UserError, match=message):
         choose_dataset("auto", tmp_path)
     MNIST.mirrors = mirrors
-    assert torch.equal(load_data("mnist", tmp_path, 200).test.tensors[0], data.test.tensors[0])
+    assert torch.equal(load("mnist", tmp_path).test.tensors[0], data.test.tensors[0])
 
 
 def test_names_with_a_dot_are_recognised_and_are_to_be_renamed(mnist_server, data, tmp_path):
-    load_data("mnist", tmp_path, 200)
+    load("mnist", tmp_path)
     raw = tmp_path / "MNIST" / "raw"
     for file in MD5:
         (raw / file).rename(raw / file.replace("-idx", ".idx"))
@@ -234,28 +285,28 @@ def test_names_with_a_dot_are_recognised_and_are_to_be_renamed(mnist_server, dat
 
 
 def test_files_of_another_data_set_are_no_mnist(mnist_server, tmp_path, monkeypatch):
-    load_data("mnist", tmp_path, 200)
+    load("mnist", tmp_path)
     for file in MD5:
         monkeypatch.setitem(MD5, file, "0" * 32)
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte in .*: damaged, or of another data set .wrong MD5"):
-        load_data("mnist", tmp_path, 200)
+        load("mnist", tmp_path)
 
 
 def test_processes_that_want_the_data_at_once_all_get_it_whole(mnist_server, data, tmp_path):
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(lambda _: load_data("mnist", tmp_path, 200), range(3)))
+        loaded = list(pool.map(lambda _: load("mnist", tmp_path), range(3)))
     assert all(torch.equal(each.train.tensors[0], data.train.tensors[0]) for each in loaded)
 
 
 @pytest.mark.parametrize("file", MD5)
 def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, file):
-    load_data("mnist", tmp_path, validation_size=200)
+    load("mnist", tmp_path)
     path = tmp_path / "MNIST" / "raw" / file
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"{file} in .*: damaged.*; delete that"):
-        load_data("mnist", tmp_path, validation_size=200)
+        load("mnist", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -274,4 +325,4 @@ def test_files_that_are_not_in_the_format_are_refused(data_dir, tmp_path, file, 
     path = tmp_path / "SyntheticMNIST" / "raw" / file
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match="damaged"):
-        load_data("synthetic", tmp_path, validation_size=200)
+        load("synthetic", tmp_path)

@@ -19,6 +19,7 @@ from own_digits.digit_image import BOX, CENTRE, digit_image
 from own_digits.ink import find_candidates
 from own_digits.picture_file import read_picture
 from own_digits.reader import read_digit
+from training.config import TrainConfig
 from training.run_files import load_weights
 
 DRAWINGS = {
@@ -238,7 +239,7 @@ def test_picture_of_anything_gives_an_image_or_an_error(reference):
 
 @pytest.fixture(scope="module")
 def mnist_test(mnist_dir):
-    return load_data("mnist", mnist_dir, 5000).test
+    return load_data(TrainConfig(), mnist_dir).test
 
 
 def test_images_of_mnist_stay_as_they_are(reference, mnist_test, exhaustive):
@@ -268,7 +269,7 @@ def test_images_of_mnist_are_read_as_well_at_other_sizes_and_places(
 
 
 def test_slanted_black_ones_on_white_are_read(reference, mnist_dir):
-    images = load_data("mnist", mnist_dir, 5000).validation.tensors[0].numpy()
+    images = load_data(TrainConfig(), mnist_dir).validation.tensors[0].numpy()
     for index in (719, 939, 1728, 3763):
         ink = scatter(images[index], np.random.default_rng(index))
         assert read_digit(reference, png(1 - ink)).digits[0] == 1

@@ -6,6 +6,7 @@ from drawing import draw, png
 from PIL import Image
 
 from common.command_line import UserError
+from own_digits.layers import DIGITS
 from own_digits.preview import check_can_write_preview, draw_answers
 from own_digits.reader import read_digit
 
@@ -16,7 +17,7 @@ def test_preview_shows_each_picture_its_image_and_its_probabilities(reference, t
     path = tmp_path / "preview.png"
     for digits in ([7], [7, 3]):  # the second one replaces the first
         answers = [(f"{digit}.png", read_digit(reference, png(1 - draw(digit)))) for digit in digits]
-        draw_answers(path, answers, "a test")
+        draw_answers(path, answers, DIGITS, "a test")
         check_can_write_preview(path)
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
@@ -51,8 +52,8 @@ def test_preview_is_a_png(tmp_path, name):
 
 def test_preview_of_many_pictures_shows_the_first_ones_and_says_so(reference, tmp_path):
     answer = read_digit(reference, png(1 - draw(7)))
-    draw_answers(tmp_path / "preview.png", [("7.png", answer)] * 3, "a test", max_shown=2)
-    draw_answers(tmp_path / "two.png", [("7.png", answer)] * 2, "a test")
+    draw_answers(tmp_path / "preview.png", [("7.png", answer)] * 3, DIGITS, "a test", max_shown=2)
+    draw_answers(tmp_path / "two.png", [("7.png", answer)] * 2, DIGITS, "a test")
     with Image.open(tmp_path / "preview.png") as three, Image.open(tmp_path / "two.png") as two:
         assert three.size == two.size
         assert three.tobytes() != two.tobytes()

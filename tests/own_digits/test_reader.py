@@ -14,6 +14,7 @@ from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
 from own_digits.reader import READING_WEIGHTS, load_best_weights, read_digit, views
+from training.config import TrainConfig
 from training.metrics import best_epoch, read_metrics
 from training.run_files import load_checkpoint, load_weights
 
@@ -27,7 +28,7 @@ def test_reading_weights_are_tensors_only_and_small():
 @pytest.mark.parametrize("folder", ["default", "reading"])
 def test_weights_in_the_repository_give_the_accuracy_of_their_run(folder, mnist_dir):
     load_weights(REPOSITORY / "results" / folder / "weights.pt", model := DigitCNN())
-    evaluation = evaluate(model, load_data("mnist", mnist_dir).test)
+    evaluation = evaluate(model, load_data(TrainConfig(), mnist_dir).test)
     if folder == "default":
         epoch = best_epoch(seeds.read(REPOSITORY / "results" / folder)[1][0])
     else:
@@ -60,22 +61,36 @@ def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data
 
 def test_averaged_weights_without_the_rest_of_a_checkpoint_answer(tmp_path):
     torch.save({"averaged_model": DigitCNN().state_dict()}, tmp_path / "own.pt")
-    assert load_best_weights(DigitCNN(), tmp_path / "own.pt") == str(tmp_path / "own.pt")
+    assert load_best_weights(DigitCNN(), tmp_path / "own.pt").description == str(tmp_path / "own.pt")
 
 
-def test_own_checkpoint_answers_when_there_is_one(small_run, tmp_path, monkeypatch):
+def test_own_checkpoint_answers_when_there_is_one_unless_it_is_of_synthetic_digits(small_run, tmp_path, monkeypatch):
     import train
 
     monkeypatch.chdir(tmp_path)
-    model = DigitCNN()
-    assert load_best_weights(model, None) == "results/reading/weights.pt, as there is no checkpoints/best.pt"
+    model, own = DigitCNN(), Path("checkpoints/best.pt")
+    description, classes, note = load_best_weights(model, None)
+    assert description == "results/reading/weights.pt, as there is no checkpoints/best.pt"
+    assert (classes, note) == (list("0123456789"), "")
+
     assert train.main([*small_run, "--epochs", "1", "--output-dir", "checkpoints"]) == 0
-    assert load_best_weights(model, None) == "checkpoints/best.pt (epoch 1, synthetic)"
-    averaged = load_checkpoint(Path("checkpoints/best.pt"))["averaged_model"]
-    assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
-    Path("checkpoints/best.pt").rename("other.pt")
-    assert load_best_weights(model, Path("other.pt")) == "other.pt (epoch 1, synthetic)"
-    Path("checkpoints/best.pt").write_text("damaged")
+    description, _, note = load_best_weights(model, None)
+    assert description == "results/reading/weights.pt, as checkpoints/best.pt was trained on synthetic digits"
+    assert note == (
+        "note: results/reading/weights.pt is used, as checkpoints/best.pt was trained on synthetic digits; "
+        "--checkpoint checkpoints/best.pt uses that one"
+    )
+    assert all(torch.equal(value, load_checkpoint(READING_WEIGHTS)[key]) for key, value in model.state_dict().items())
+    assert load_best_weights(model, own) == ("checkpoints/best.pt (epoch 1, synthetic)", list("0123456789"), "")
+
+    content = load_checkpoint(own)
+    content["dataset"] = {**content["dataset"], "name": "mnist"}
+    torch.save(content, own)
+    description, _, note = load_best_weights(model, None)
+    assert description == "checkpoints/best.pt (epoch 1, mnist)"
+    assert note == f"note: checkpoints/best.pt is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+    assert all(torch.equal(value, content["averaged_model"][key]) for key, value in model.state_dict().items())
+    own.write_text("damaged")
     with pytest.raises(UserError, match="checkpoints/best.pt is damaged"):
         load_best_weights(model, None)
 

@@ -50,7 +50,7 @@ def test_answer_is_that_of_predict(reference, ask):
         status, _, content = ask("POST", "/answer/0", png(digit))
         answer, expected = json.loads(content), read_digit(reference, io.BytesIO(png(digit)))
         assert status == 200
-        assert answer["digit"] == digit
+        assert answer["digit"] == str(digit)
         assert answer["image"] == expected.image.flatten().tolist()
         assert answer["probabilities"] == pytest.approx(expected.probabilities)
 

@@ -176,7 +176,7 @@ def test_loss_that_is_not_finite_ends_all_processes_with_the_epoch(processes, sm
     [
         ("lock", "another process is using"),
         ("resume", "last.pt is damaged"),
-        ("data", "--dataset cifar is unknown"),
+        ("data", "there is no data set cifar"),
         ("save", "can't write"),
     ],
 )

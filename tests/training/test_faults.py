@@ -116,8 +116,9 @@ def test_ctrl_c_ends_a_run_in_one_line_that_says_how_to_resume(processes, flags,
     assert_bitwise_equal(run_files(folder), uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_other_signals_end_a_run_at_once_and_it_resumes(processes, flags, folder, uninterrupted, number):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_other_signals_end_a_run_at_once_and_it_resumes(processes, flags, folder, uninterrupted, name):
+    number = getattr(signal, name)
     process = start(processes, flags)
     wait_for((folder / "run.json").exists)
     os.kill(process.pid, number)

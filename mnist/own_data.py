@@ -1,0 +1,30 @@
+"""Own images as a data set: docs/own-data.md shows how to use this."""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.command_line import UserError
+from common.files import write_atomically
+from mnist.dataset import DATASETS
+from mnist.synthetic import idx_file
+
+
+def save_dataset(data_dir: Path, name: str, images: np.ndarray, labels: list[int], classes: list[str]) -> None:
+    """Write images in MNIST's form, for `train.py --dataset NAME`: in random order, every sixth as a test image.
+
+    images are (N, 28, 28) uint8 with light ink on a background of 0; labels count the classes from 0. Raises UserError.
+    """
+    folder, numbers = data_dir / name / "raw", np.asarray(labels)
+    if name in ("auto", *DATASETS) or (folder.exists() and not (folder / "classes.txt").exists()):
+        raise UserError(f"{name} is the name of another data set: choose another one")
+    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
+        raise UserError(f"images must be ({len(labels)}, 28, 28) uint8, not {images.shape} {images.dtype}")
+    if not 0 <= numbers.min() <= numbers.max() < len(classes) <= 256:
+        raise UserError(f"{len(classes)} classes (256 at most), but labels from {numbers.min()} to {numbers.max()}")
+    order = np.random.default_rng(0).permutation(len(labels))
+    is_test = np.arange(len(labels)) % 6 == 5
+    for part, chosen in [("train", order[~is_test]), ("t10k", order[is_test])]:
+        write_atomically(folder / f"{part}-images-idx3-ubyte", idx_file(images[chosen]))
+        write_atomically(folder / f"{part}-labels-idx1-ubyte", idx_file(numbers[chosen]))
+    write_atomically(folder / "classes.txt", "\n".join(classes))
