@@ -1,4 +1,4 @@
-"""A network of 26 letters instead of ten digits, in every command."""
+"""A network of twelve letters instead of ten digits, in every command."""
 
 import json
 from pathlib import Path
@@ -19,21 +19,21 @@ from model import DigitCNN
 from training.charts import draw_confusion_matrix, draw_mistakes
 from training.run_files import load_checkpoint
 
-LETTERS = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+LETTERS = list("ABCDEFGHKQTZ")
 
 
 class LetterCNN(DigitCNN):
     def __init__(self):
         super().__init__()
-        self.fc2 = torch.nn.Linear(50, 26)
+        self.fc2 = torch.nn.Linear(50, 12)
 
 
 @pytest.fixture(scope="module")
 def letters_dir(tmp_path_factory) -> Path:
-    """A folder with a data set of 26 letters, each in twelve fonts, twice."""
+    """A folder with a data set of 12 letters, each in twelve fonts, twice."""
     folder = tmp_path_factory.mktemp("letters")
     images = np.stack([draw_glyph(font, letter) for font in FONTS for letter in LETTERS] * 2)
-    save_dataset(folder, "letters", images, list(range(26)) * len(FONTS) * 2, LETTERS)
+    save_dataset(folder, "letters", images, list(range(12)) * len(FONTS) * 2, LETTERS)
     return folder
 
 
@@ -79,7 +79,7 @@ def test_report_and_json_have_a_row_for_each_class_with_its_name(run, letters_di
     answer = json.loads(capsys.readouterr().out)
     assert answer["classes"] == LETTERS
     assert answer["accuracy"] > 0.9
-    assert np.shape(answer["confusion_matrix"]) == (26, 26)
+    assert np.shape(answer["confusion_matrix"]) == (12, 12)
 
 
 def test_pictures_are_drawn_of_as_many_classes_as_there_are(run, letters_dir, network, tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_pictures_are_drawn_of_as_many_classes_as_there_are(run, letters_dir, ne
     with Image.open(files[0]) as picture:  # a blue cell for each class with test images, along the diagonal
         blue = np.argwhere(np.abs(np.asarray(picture.convert("RGB")).astype(int) - (207, 226, 239)).max(axis=2) < 4)
     places = (blue - blue.min(axis=0)) / (blue.max(axis=0) - blue.min(axis=0))
-    assert np.abs(places[:, 0] - places[:, 1]).max() < 0.06
+    assert np.abs(places[:, 0] - places[:, 1]).max() < 1 / len(LETTERS) + 0.01
 
 
 def test_letters_are_read_and_named(run, network, tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_letters_are_read_and_named(run, network, tmp_path, capsys):
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["digit"] for answer in answers] == ["Q", "Z"]
     assert answers[0]["classes"] == LETTERS
-    assert len(answers[0]["probabilities"]) == 26
+    assert len(answers[0]["probabilities"]) == 12
     assert err == f"Written: {tmp_path / 'preview.png'}\n"
 
 
@@ -118,7 +118,7 @@ def test_weights_alone_have_numbers_for_names(run, letters_dir, network, tmp_pat
     assert capsys.readouterr().out.splitlines()[-1] == f"Written: {weights}"
     Image.fromarray(255 - draw_glyph("DejaVuSans", "Q")).resize((200, 200)).save(tmp_path / "Q.png")
     assert predict.main([str(tmp_path / "Q.png"), "--checkpoint", str(weights), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["digit"] == "16"
+    assert json.loads(capsys.readouterr().out)["digit"] == "9"
 
 
 def test_demo_refuses_another_number_of_classes_in_one_line(run, network, capsys):
@@ -132,24 +132,24 @@ def test_network_and_data_must_have_as_many_classes(run, letters_dir, data_dir, 
     flags = [*SMALL, "--output-dir", str(tmp_path / "run"), "--epochs", "1"]
     own = ["--data-dir", str(letters_dir), "--dataset", "letters"]
     assert train.main([*flags, *own]) == 2
-    message = "error: the network has 10 outputs, but letters has 26 classes: change the last layer in model.py, or"
+    message = "error: the network has 10 outputs, but letters has 12 classes: change the last layer in model.py, or"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "last.pt").exists()
     monkeypatch.setattr(train, "DigitCNN", LetterCNN)
     monkeypatch.setattr(evaluate, "DigitCNN", LetterCNN)
     assert train.main([*flags, "--data-dir", str(data_dir)]) == 2
-    assert "error: the network has 26 outputs, but synthetic has 10 classes: " in capsys.readouterr().err
+    assert "error: the network has 12 outputs, but synthetic has 10 classes: " in capsys.readouterr().err
     config = {"dataset": "synthetic", "validation_size": 200}
     torch.save({"averaged_model": LetterCNN().state_dict(), "config": config}, tmp_path / "own.pt")
     assert evaluate.main([str(tmp_path / "own.pt"), "--data-dir", str(data_dir)]) == 2
-    assert "error: the network has 26 outputs, but synthetic has 10 classes: " in capsys.readouterr().err
+    assert "error: the network has 12 outputs, but synthetic has 10 classes: " in capsys.readouterr().err
 
 
 def test_data_set_that_was_made_anew_with_other_classes_is_not_mistaken_for_the_old_one(
     run, letters_dir, network, tmp_path, capsys
 ):
     images = np.stack([draw_glyph(font, letter) for font in FONTS for letter in LETTERS])
-    save_dataset(tmp_path, "letters", images, list(range(26)) * len(FONTS), [letter.lower() for letter in LETTERS])
+    save_dataset(tmp_path, "letters", images, list(range(12)) * len(FONTS), [letter.lower() for letter in LETTERS])
     assert evaluate.main([str(run / "best.pt"), "--data-dir", str(tmp_path)]) == 2
     assert "the network has learned the classes A, B, C, " in capsys.readouterr().err
     flags = ["--data-dir", str(tmp_path), "--output-dir", str(run), "--resume"]
@@ -158,9 +158,9 @@ def test_data_set_that_was_made_anew_with_other_classes_is_not_mistaken_for_the_
 
 
 def test_class_that_the_training_images_lack_is_told_before_and_after_the_run(network, tmp_path, capsys):
-    order = sorted(range(26 * 12), key=lambda number: number % 26)  # all A, then all B, ...
+    order = sorted(range(12 * 12), key=lambda number: number % 12)  # all A, then all B, ...
     images = np.stack([draw_glyph(font, letter) for font in FONTS for letter in LETTERS])[order]
-    labels = [number % 26 for number in order]
+    labels = [number % 12 for number in order]
     save_dataset(tmp_path, "letters", images, labels, LETTERS)
     raw = tmp_path / "letters" / "raw"
     for kind, values in [("images-idx3", images), ("labels-idx1", labels)]:  # in order, as save_dataset never leaves it
@@ -170,7 +170,7 @@ def test_class_that_the_training_images_lack_is_told_before_and_after_the_run(ne
         path.write_bytes(header + np.asarray(values, np.uint8).tobytes())
     flags = ["--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "run"), "--epochs", "1"]
     assert train.main([*SMALL, "--dataset", "letters", "--validation-size", "30", *flags]) == 0
-    warning = "warning: none of the 282 training images is of class Y, Z\n"  # of X, six images are left
+    warning = "warning: none of the 114 training images is of class T, Z\n"  # of Q, six images are left
     assert capsys.readouterr().err == 2 * warning
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,6 +31,11 @@ RAGGED = ["--batch-size", "57"]
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+def without_gloo(log: str) -> str:
+    """Return the output of a process without the lines of Gloo, which PyTorch 2.8 prints."""
+    return re.sub(r"\[Gloo\] .*\n", "", log)
 
 
 def run_together(
@@ -63,7 +69,7 @@ def run_together(
     ]
     for child in children:
         child.join(60)
-    texts = [log.read_text() for log in logs]
+    texts = [without_gloo(log.read_text()) for log in logs]
     assert [child.exitcode for child in children] == (exit_codes or [0] * count), texts
     return texts
 
@@ -333,7 +339,7 @@ def test_two_machines_train_as_one_by_the_commands_of_the_docs(processes, small_
     result = in_namespaces(script, wanted, folder=tmp_path / "run", OMP_NUM_THREADS=1)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("\n|     ") == 2 + 2
-    assert (tmp_path / "run-b.log").read_text() == ""
+    assert without_gloo((tmp_path / "run-b.log").read_text()) == ""
     assert not (tmp_path / "run" / "b").exists()
     run_together(processes, 2, [*small_run, *RAGGED, "--epochs", "2"], tmp_path / "one machine")
     assert_bitwise_equal(run_files(tmp_path / "run" / "a"), run_files(tmp_path / "one machine"))

@@ -108,7 +108,7 @@ def test_ctrl_c_ends_a_run_in_one_line_that_says_how_to_resume(processes, flags,
     assert process.exitcode == 130
     log = (tmp_path / "log").read_text()
     # The signal may come while the row of the epoch is printed, before the end of its line.
-    assert log.endswith(f"train.py: interrupted; --resume continues the run in {folder}\n")
+    assert log.endswith(f"train.py: interrupted; --resume continues the run in {folder}\n"), log
     assert log.count("interrupted") == 1
     assert "Traceback" not in log
     assert list(folder.glob("*.tmp")) == []
