@@ -86,13 +86,15 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"there is no folder {args.data_dir}: name the --data-dir of the training run")
     data = load_data(config, args.data_dir, device)
     check_classes(model, data, checkpoint.get("dataset", {}))
-    split, classes = getattr(data, args.split), data.description["classes"]
+    split, classes, md5 = getattr(data, args.split), data.description["classes"], data.description["md5"]
+    if checkpoint.get("dataset", {}).get("md5", md5) != md5:
+        print(f"warning: the files of {config.dataset} are not those that it was trained on", file=sys.stderr)
     if len(split) == 0:
         raise UserError(f"{args.checkpoint} is of a run without validation images: choose --split test or train")
     evaluation = evaluate(model, split)
 
-    epoch = f" (epoch {checkpoint['epoch']})" if "epoch" in checkpoint else ""
-    title = f"{args.checkpoint.name}{epoch} on {config.dataset}, {args.split} images"
+    epoch = f"epoch {checkpoint['epoch']}" if "epoch" in checkpoint else "weights alone, which are taken to be of MNIST"
+    title = f"{args.checkpoint.name} ({epoch}) on {config.dataset}, {args.split} images"
     if args.json:
         names = {"checkpoint": str(args.checkpoint), "dataset": config.dataset, "classes": classes, "split": args.split}
         scores = {name: getattr(evaluation, name) for name in ("images", "correct", "accuracy", "loss")}

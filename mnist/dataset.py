@@ -90,9 +90,9 @@ def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = 
     )
     images = {"train": len(train), "validation": len(validation), "test": len(test)}
     md5 = {file: calculate_md5(folder / file) for file in MD5}
-    missing = set(range(len(classes))) - set(train.tensors[1].tolist())
-    names = ", ".join(classes[label] for label in sorted(missing))
-    warning = f"warning: none of the {len(train):,} training images is of class {names}\n" if missing else ""
+    seen = set(train.tensors[1].tolist())
+    missing = ", ".join(name for label, name in enumerate(classes) if label not in seen)
+    warning = f"warning: none of the {len(train):,} training images is of class {missing}\n" if missing else ""
     description = {"name": config.dataset, "classes": classes, "md5": md5, "images": images}
     return Data(train, validation, test, description, warning)
 
@@ -149,6 +149,8 @@ def fetch(name: str, data_dir: Path) -> Path:
         return folder
     if any(folder.glob("*.idx?-ubyte")):  # as 7-Zip and Kaggle name them
         raise UserError(f"the files in {folder} have a dot before idx: rename them to {', '.join(MD5)}")
+    if not dataset.resources:
+        raise UserError(f"{folder} lacks a file of {', '.join(MD5)}: make the data set anew, as docs/own-data.md shows")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = TemporaryDirectory(dir=folder)

@@ -1,5 +1,6 @@
 """Own images as a data set: docs/own-data.md shows how to use this."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,16 @@ def save_dataset(data_dir: Path, name: str, images: np.ndarray, labels: list[int
 
     images are (N, 28, 28) uint8 with light ink on a background of 0; labels count the classes from 0. Raises UserError.
     """
-    folder, numbers = data_dir / name / "raw", np.asarray(labels)
-    if name in ("auto", *DATASETS) or (folder.exists() and not (folder / "classes.txt").exists()):
+    folder, images, numbers = data_dir / name / "raw", np.asarray(images), np.asarray(labels)
+    others = {"auto", *DATASETS, *(dataset.__name__.lower() for dataset in DATASETS.values())}
+    if name.lower() in others or (folder.exists() and not (folder / "classes.txt").exists()):
         raise UserError(f"{name} is the name of another data set: choose another one")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise UserError(f"the name of a data set has letters, digits, - and _ only, not {name!r}")
+    if "\n".join(classes).splitlines() != classes or len(set(classes)) < len(classes):
+        raise UserError(f"the names of classes must differ and have one line each, not {classes}")
+    if numbers.dtype.kind not in "iu" or numbers.shape != (len(labels),):
+        raise UserError(f"labels must be whole numbers, one for each image, not {numbers.shape} {numbers.dtype}")
     if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
         raise UserError(f"images must be ({len(labels)}, 28, 28) uint8, not {images.shape} {images.dtype}")
     if not 0 <= numbers.min() <= numbers.max() < len(classes) <= 256:

@@ -50,6 +50,19 @@ def digit_image(picture: Image.Image, model: nn.Module) -> np.ndarray:
     return image
 
 
+def character_image(picture: Image.Image) -> np.ndarray:
+    """Return the character in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
+
+    It needs no network: the likeliest part by size and surroundings is taken. Raises UserError when there is no ink.
+    """
+    image = as_mnist(picture)
+    for part in find_candidates(picture, COUNT) if image is None else []:
+        image = normalize(part.ink) if image is None else image
+    if image is None:
+        raise UserError("there is no ink in the picture, or its strokes are too wide")
+    return image
+
+
 def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the likeliest digit in a picture, as (28, 28) uint8, with its box, in pixels, and score.
 

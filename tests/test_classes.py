@@ -118,7 +118,9 @@ def test_weights_alone_have_numbers_for_names(run, letters_dir, network, tmp_pat
     assert capsys.readouterr().out.splitlines()[-1] == f"Written: {weights}"
     Image.fromarray(255 - draw_glyph("DejaVuSans", "Q")).resize((200, 200)).save(tmp_path / "Q.png")
     assert predict.main([str(tmp_path / "Q.png"), "--checkpoint", str(weights), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["digit"] == "9"
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["digit"] == "9"
+    assert answer["weights"] == f"{weights} (weights alone, whose classes are taken to be 0 to 11)"
 
 
 def test_demo_refuses_another_number_of_classes_in_one_line(run, network, capsys):
@@ -155,6 +157,16 @@ def test_data_set_that_was_made_anew_with_other_classes_is_not_mistaken_for_the_
     flags = ["--data-dir", str(tmp_path), "--output-dir", str(run), "--resume"]
     assert train.main(flags) == 2
     assert "the network has learned the classes A, B, C, " in capsys.readouterr().err
+
+
+def test_evaluation_on_other_files_than_those_of_the_training_is_told(run, letters_dir, network, tmp_path, capsys):
+    images = np.stack([draw_glyph(font, letter) for font in FONTS for letter in LETTERS])
+    save_dataset(tmp_path, "letters", images, list(range(12)) * len(FONTS), LETTERS)
+    flags = [str(run / "best.pt"), "--device", "cpu", "--split", "train", "--data-dir"]
+    assert evaluate.main([*flags, str(tmp_path)]) == 0
+    assert capsys.readouterr().err == "warning: the files of letters are not those that it was trained on\n"
+    assert evaluate.main([*flags, str(letters_dir)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_class_that_the_training_images_lack_is_told_before_and_after_the_run(network, tmp_path, capsys):

@@ -94,4 +94,5 @@ def config_from(saved: Any, path: Path) -> TrainConfig:
     try:
         return TrainConfig(**saved)
     except (TypeError, UserError) as error:  # an unknown setting, a wrong value, or no recipe at all
-        raise UserError(f"{path} was written by another version of train.py ({error})") from error
+        advice = "use the version that wrote it"
+        raise UserError(f"{path} was written by another version of train.py ({error}): {advice}") from error

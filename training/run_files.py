@@ -112,7 +112,7 @@ def load_checkpoint(path: Path) -> dict:
     if not path.exists():
         raise UserError(f"there is no {path}: train first (python train.py), or name another file")
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'best.pt'}")
+        raise UserError(f"{path} is a folder: name a file in it, such as {min(path.glob('*.pt'), default='best.pt')}")
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -169,7 +169,9 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
     if init and str(init) not in known and describe_file(init)["md5"] not in known:
         changed.append(f"it didn't start from {init}")
     if changed:
-        advice = f"leave them out, or start a new run without --resume, with --init {best_path} from these weights"
+        advice = "leave them out, or start a new run without --resume"
+        if settings.get("epochs") != saved["epochs"] and len(changed) == 1:  # else the run may have seen other images
+            advice += f", with --init {best_path} from these weights"
         raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
         history, epoch = checkpoint["history"], best_epoch([EpochMetrics(**row) for row in checkpoint["history"]]).epoch

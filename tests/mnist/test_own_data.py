@@ -3,6 +3,7 @@
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from common.command_line import UserError
 from mnist.dataset import load_data
 from mnist.own_data import save_dataset
 from mnist.synthetic import FONTS, draw_glyph
-from own_digits.digit_image import BOX, CENTRE
+from own_digits.digit_image import BOX, CENTRE, character_image
 from training.config import TrainConfig
 
 PAGE = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
@@ -24,19 +25,19 @@ CONFIG = TrainConfig(dataset="letters", validation_size=10)
 
 @pytest.fixture
 def make_dataset(tmp_path, monkeypatch):
-    """Run the page's script, as `python make_dataset.py FOLDER letters`; return its variables."""
+    """Run the page's script, as `python make_dataset.py FOLDER letters`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "make_dataset.py").write_text(SCRIPT, encoding="utf-8")
 
-    def run(folder, name="letters", run_name="__main__"):
-        monkeypatch.setattr(sys, "argv", ["make_dataset.py", str(folder), name])
-        return runpy.run_path(str(tmp_path / "make_dataset.py"), run_name=run_name)
+    def run(folder):
+        monkeypatch.setattr(sys, "argv", ["make_dataset.py", str(folder), "letters"])
+        runpy.run_path(str(tmp_path / "make_dataset.py"), run_name="__main__")
 
     return run
 
 
 def draw_pictures(folder, classes, count=24):
-    """Draw pictures of letters by class, of many sizes, formats and margins, half of them light on dark."""
+    """Draw pictures of letters by class: many sizes, formats and margins, light on dark, dark on light, and pencil."""
     for letter in classes:
         (folder / letter).mkdir(parents=True)
         for number in range(count):
@@ -44,7 +45,10 @@ def draw_pictures(folder, classes, count=24):
             glyph = glyph.resize((60 + 5 * number, 60 + 5 * number))
             picture = Image.new("L", (100 + 6 * number, 90 + 7 * number))
             picture.paste(glyph, (10, 20))
-            picture = Image.eval(picture, lambda value: 255 - value) if number % 2 else picture
+            if number % 3 == 1:
+                picture = picture.point([255 - value for value in range(256)])
+            if number % 3 == 2:  # pencil on grey paper
+                picture = picture.point([190 - value // 5 for value in range(256)])
             picture.convert("RGB").save(folder / letter / f"{number}.{['png', 'jpg', 'bmp', 'gif'][number % 4]}")
 
 
@@ -57,10 +61,18 @@ def test_folder_of_pictures_by_class_becomes_a_shuffled_data_set_of_light_ink_on
     draw_pictures(tmp_path / "pictures", "ABQ")
     (tmp_path / "pictures" / "A" / "notes.txt").write_text("no picture")
     (tmp_path / "pictures" / "B" / "._1.png").write_text("of a Mac")
+    Image.new("L", (80, 80), 200).save(tmp_path / "pictures" / "A" / "blank.png")
+    cut = (tmp_path / "pictures" / "A" / "0.png").read_bytes()[:30]
+    (tmp_path / "pictures" / "A" / "cut.png").write_bytes(cut)
     make_dataset(tmp_path / "pictures")
-    assert (
-        capsys.readouterr().out == f"72 pictures of 3 classes; not read: {tmp_path / 'pictures' / 'A' / 'notes.txt'}\n"
-    )
+    skipped = tmp_path / "pictures" / "A"
+    no_picture = "this is not a picture, or one that Pillow can't read: save it as PNG or JPEG"
+    assert capsys.readouterr().out.splitlines() == [
+        f"skipped: {skipped / 'blank.png'}: there is no ink in the picture, or its strokes are too wide",
+        f"skipped: {skipped / 'cut.png'}: {no_picture}",
+        f"skipped: {skipped / 'notes.txt'}: {no_picture}",
+        "72 pictures of 3 classes: A, B, Q",
+    ]
     data = load_data(CONFIG, tmp_path / "data")
     assert data.description["classes"] == ["A", "B", "Q"]
     assert data.description["images"] == {"train": 50, "validation": 10, "test": 12}
@@ -83,17 +95,15 @@ def test_folder_of_pictures_by_class_becomes_a_shuffled_data_set_of_light_ink_on
     assert CENTRE == 14.5
 
 
-def test_arrays_of_another_size_and_the_other_way_round_become_a_data_set(make_dataset, tmp_path):
-    as_mnist = make_dataset("", run_name="imported")["as_mnist"]
+def test_arrays_of_another_size_and_the_other_way_round_become_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     labels = [0, 1, 2] * 12
-    large = [np.kron(255 - draw_glyph(FONTS[number // 3], "ABC"[number % 3]), np.ones((3, 3), np.uint8))
-             for number in range(36)]  # fmt: skip
-    (tmp_path / "data").mkdir()
-    images = np.stack([as_mnist(Image.fromarray(array)) for array in large])
-    exec(
-        "from pathlib import Path\nfrom mnist.own_data import save_dataset\n" + ARRAYS,
-        {"images": images, "labels": labels},
-    )
+    arrays = [np.kron(255 - draw_glyph(FONTS[number // 3], "ABC"[number % 3]), np.ones((3, 3), np.uint8))
+              for number in range(36)]  # fmt: skip
+    (expression,) = re.findall(r"`(np.stack\(\[character_image.*?)`", PAGE)
+    names = {"np": np, "character_image": character_image, "Image": Image, "Path": Path, "save_dataset": save_dataset}
+    images = eval(expression, {**names, "arrays": arrays})
+    exec(ARRAYS, {**names, "images": images, "labels": labels})
     data = load_data(CONFIG, tmp_path / "data")
     assert data.description["classes"] == ["A", "B", "C"]
     saved = {(image.numpy().tobytes(), int(label)) for split in data[:3] for image, label in split}
@@ -110,12 +120,20 @@ WRONG = {
     "MNIST's name": ({"name": "mnist"}, "mnist is the name of another data set"),
     "auto": ({"name": "auto"}, "auto is the name of another data set"),
     "MNIST's folder": ({"name": "MNIST"}, "MNIST is the name of another data set"),
+    "a folder of another": ({"name": "there"}, "there is the name of another data set"),
+    "a path": ({"name": "a/b"}, "the name of a data set has letters, digits, - and _ only, not 'a/b'"),
+    "no name": ({"name": ""}, "the name of a data set has letters"),
+    "fractions": ({"labels": [0, 0.5] * 6}, "labels must be whole numbers, one for each image, not .12,. float64"),
+    "one-hot labels": ({"labels": [[0, 1]] * 12}, r"labels must be whole numbers, one for each image, not \(12, 2\)"),
+    "names for labels": ({"labels": ["a", "b"] * 6}, "labels must be whole numbers"),
+    "a class twice": ({"classes": ["a", "a"]}, "the names of classes must differ"),
+    "two lines": ({"classes": ["a\nb", "c"]}, "the names of classes must differ and have one line each"),
 }
 
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_data_set_that_could_not_be_used_is_refused_before_anything_is_written(fault, tmp_path):
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "there" / "raw").mkdir(parents=True)
     change, message = WRONG[fault]
     arguments = {"name": "own", "images": IMAGES, "labels": LABELS, "classes": ["a", "b"], **change}
     with pytest.raises(UserError, match=message):
@@ -136,6 +154,14 @@ def test_more_labels_than_names_are_told(tmp_path):
     (tmp_path / "letters" / "raw" / "classes.txt").write_text("a\n")
     with pytest.raises(UserError, match="has labels up to 1, counted from 0, but 1 class names"):
         load_data(TrainConfig(dataset="letters", validation_size=1), tmp_path)
+
+
+def test_data_set_that_lacks_a_file_is_not_looked_for_elsewhere(tmp_path, capsys):
+    save_dataset(tmp_path, "letters", IMAGES, LABELS, ["a", "b"])
+    (tmp_path / "letters" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(UserError, match="letters/raw lacks a file of train-.*: make the data set anew"):
+        load_data(CONFIG, tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def test_data_set_that_is_not_in_the_folder_is_told_with_what_to_do(tmp_path):

@@ -61,7 +61,8 @@ def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data
 
 def test_averaged_weights_without_the_rest_of_a_checkpoint_answer(tmp_path):
     torch.save({"averaged_model": DigitCNN().state_dict()}, tmp_path / "own.pt")
-    assert load_best_weights(DigitCNN(), tmp_path / "own.pt").description == str(tmp_path / "own.pt")
+    alone = "weights alone, whose classes are taken to be 0 to 9"
+    assert load_best_weights(DigitCNN(), tmp_path / "own.pt").description == f"{tmp_path / 'own.pt'} ({alone})"
 
 
 def test_own_checkpoint_answers_when_there_is_one_unless_it_is_of_synthetic_digits(small_run, tmp_path, monkeypatch):

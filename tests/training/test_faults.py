@@ -102,8 +102,8 @@ def test_run_killed_in_the_middle_of_a_write_resumes_to_the_same_bits(processes,
 
 def test_ctrl_c_ends_a_run_in_one_line_that_says_how_to_resume(processes, flags, folder, tmp_path, uninterrupted):
     process = start(processes, flags, log=tmp_path / "log")
-    wait_for((folder / "run.json").exists)
-    os.kill(process.pid, signal.SIGINT)
+    wait_for(lambda: (tmp_path / "log").exists() and "|     1 |" in (tmp_path / "log").read_text())
+    os.kill(process.pid, signal.SIGINT)  # not earlier: within the first save, no resuming is promised yet
     process.join()
     assert process.exitcode == 130
     log = (tmp_path / "log").read_text()

@@ -196,7 +196,7 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
     torch.save(DigitCNN().state_dict(), tmp_path / "last.pt")
     for file, message in {
         "best.pt": f"there is no {tmp_path / 'best.pt'}: train first (python train.py)",
-        ".": f"{tmp_path} is a folder: name a file in it, such as {tmp_path / 'best.pt'}",
+        ".": f"{tmp_path} is a folder: name a file in it, such as {tmp_path / 'last.pt'}",
         "list.pt": "list.pt holds no checkpoint and no state_dict, but a list",
         "network.pt": "such as a whole model: save its weights alone, with torch.save(model.state_dict(), FILE)",
     }.items():
@@ -451,7 +451,8 @@ def test_weights_in_a_common_form_are_read(form, reference, data_dir, tmp_path, 
     content = load_weights(path, model := DigitCNN())
     assert all(torch.equal(value, reference.state_dict()[name]) for name, value in model.state_dict().items())
     assert set(content) <= {"averaged_model"}  # what others write beside the weights is not taken for ours
-    assert load_best_weights(DigitCNN(), path).description == str(path)
+    alone = "weights alone, whose classes are taken to be 0 to 9"
+    assert load_best_weights(DigitCNN(), path).description == f"{path} ({alone})"
 
 
 def test_compiled_network_trains_and_its_best_pt_is_read(small_run, tmp_path, monkeypatch):
