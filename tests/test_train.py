@@ -346,7 +346,7 @@ def test_interrupt_before_the_first_checkpoint_promises_no_resuming(small_run, m
     assert capsys.readouterr().err == "train.py: interrupted\n"
 
 
-@pytest.mark.parametrize("epochs_done", [1, 2])
+@pytest.mark.parametrize("epochs_done", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 @pytest.mark.parametrize("left", [[], ["last.pt"], ["last.pt", "best.pt"], ["last.pt", "best.pt", "metrics.csv"]])
 def test_crash_between_any_two_files_leaves_a_run_that_resumes_to_the_same_bits(
     small_run, tmp_path, monkeypatch, left, epochs_done

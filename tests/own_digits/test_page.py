@@ -54,6 +54,9 @@ def opened(chromium, server, kind: str):
     assert problems == []
 
 
+KINDS = ["light", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("dark", "phone", "dark phone"))]
+
+
 @pytest.fixture(params=["light", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("dark", "phone"))])
 def page(request, chromium, server):
     with opened(chromium, server, request.param) as page:
@@ -295,7 +298,7 @@ def uploaded(page) -> np.ndarray:
     return np.array(page.evaluate(alpha)).reshape(96, 96) > 127
 
 
-@pytest.mark.parametrize("height", [0.2, 0.5])
+@pytest.mark.parametrize("height", [0.2, pytest.param(0.5, marks=pytest.mark.exhaustive)])
 def test_small_digit_is_sent_as_large_as_a_big_one(page, height):
     draw_with_mouse(page, 4, height=height)
     expect_answer(page, 4)
@@ -336,7 +339,7 @@ def test_end_of_the_program_is_told(page):
     page.get_by_text("is demo.py still running?").wait_for()
 
 
-@pytest.mark.parametrize("page", ["light", "dark", "phone", "dark phone"], indirect=True)
+@pytest.mark.parametrize("page", KINDS, indirect=True)
 def test_maps_of_each_layer_light_up_as_in_a_forward_pass(page, reference):
     assert all(shown(page, f"#{layer} canvas", "GLOW").max() == 0 for layer in ("conv1", "conv2", "fc1"))
     draw_with_mouse(page, 3)
@@ -353,7 +356,7 @@ def test_maps_of_each_layer_light_up_as_in_a_forward_pass(page, reference):
     assert (of_the_one != of_the_three).any(axis=1).sum() > 5  # of ten; a map that answers to neither stays dark
 
 
-@pytest.mark.parametrize("page", ["light", "dark", "phone", "dark phone"], indirect=True)
+@pytest.mark.parametrize("page", KINDS, indirect=True)
 def test_all_maps_are_seen_and_fold_away_on_a_phone(page):
     width = page.viewport_size["width"]
     maps = page.locator("#inside label canvas")

@@ -212,6 +212,7 @@ def environment_of_rank_0_of_2(port: int) -> dict[str, str]:
     return {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", **address}
 
 
+@pytest.mark.exhaustive
 def test_errors_of_torch_distributed_are_shown_as_they_are(small_run):
     with socket.create_server(("127.0.0.1", 0)) as server:  # the port is busy
         environment = environment_of_rank_0_of_2(server.getsockname()[1])
@@ -221,6 +222,7 @@ def test_errors_of_torch_distributed_are_shown_as_they_are(small_run):
     assert "EADDRINUSE" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_sigterm_ends_a_process_that_waits_for_the_others(small_run):
     """As `timeout` and the schedulers of clusters send it."""
     port = free_port()

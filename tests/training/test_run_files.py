@@ -461,7 +461,7 @@ def test_compiled_network_trains_and_its_best_pt_is_read(small_run, tmp_path, mo
     load_weights(tmp_path / "run" / "best.pt", DigitCNN())
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.exhaustive)])
 def test_weights_that_are_no_numbers_are_refused_by_every_command(value, small_run, tmp_path, capsys):
     weights = DigitCNN().state_dict()
     weights["fc2.bias"][3] = value
