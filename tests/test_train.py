@@ -455,6 +455,9 @@ def test_resume_with_other_settings_is_refused_with_the_differences(small_run, t
     assert train.main([*small_run, "--epochs", "4", "--seed", "7", "--resume"]) == 2
     error = capsys.readouterr().err
     assert "epochs is 1, not 4; seed is 0, not 7" in error
+    assert "--init" not in error
+    assert train.main([*small_run, "--validation-size", "100", "--resume"]) == 2
+    assert "--init" not in (error := capsys.readouterr().err)  # whose weights have learned from those 100 images
     assert error.count("\n") == 1
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 

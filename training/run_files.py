@@ -170,7 +170,7 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
         changed.append(f"it didn't start from {init}")
     if changed:
         advice = "leave them out, or start a new run without --resume"
-        if settings.get("epochs") != saved["epochs"] and len(changed) == 1:  # else the run may have seen other images
+        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else it may have been trained on other images
             advice += f", with --init {best_path} from these weights"
         raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
