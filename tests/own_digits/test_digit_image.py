@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 from drawing import draw, misread, png
 from PIL import Image
@@ -15,7 +16,7 @@ from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.digit_image import BOX, CENTRE, digit_image
+from own_digits.digit_image import BOX, CENTRE, digit_image, find_digit
 from own_digits.ink import find_candidates
 from own_digits.picture_file import read_picture
 from own_digits.reader import read_digit
@@ -282,3 +283,11 @@ def test_digits_that_people_drew_are_read(reference):
     assert paths
     for path in paths:
         assert str(read_digit(reference, path).digits[0]) == path.stem[-1], path
+
+
+@pytest.mark.parametrize("classes", [10, 26])
+def test_network_that_finds_all_classes_equally_probable_says_nothing_for_a_part(classes):
+    picture = read_picture(png(1 - draw(7)))
+    (part, *_) = find_candidates(picture, 1)
+    _, _, score = find_digit(picture, lambda images: torch.zeros(len(images), classes))
+    assert score == pytest.approx(part.score, abs=1e-6)
