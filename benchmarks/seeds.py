@@ -24,6 +24,7 @@ import train  # noqa: E402
 from benchmarks.pool import run_all  # noqa: E402
 from common.command_line import UserError, user_path  # noqa: E402
 from common.files import read_json, write_atomically  # noqa: E402
+from training.comparison import read_runs  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
 
@@ -57,8 +58,8 @@ def keep(folders: list[Path], target: Path) -> None:
 
 def read(target: Path) -> tuple[list[TrainConfig], list[list[EpochMetrics]]]:
     """Return the recipe and the metrics of each run that keep() wrote."""
-    configs, histories = zip(*plot_results.read_runs(target), strict=True)
-    return list(configs), list(histories)
+    runs = read_runs(target)
+    return [run.config for run in runs], [run.history for run in runs]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from conftest import REPOSITORY
 
 import plot_results
 from training.charts import draw_curves
+from training.comparison import Run
 from training.config import TrainConfig
 from training.metrics import EpochMetrics, metrics_csv
 
@@ -61,9 +62,10 @@ def test_curves_are_drawn_and_the_same_every_time(tmp_path):
     pictures = []
     for name in ("a", "b"):
         assert plot_results.main([run, "--output-dir", str(tmp_path / name)]) == 0
-        pictures.append((tmp_path / name / "curves.png").read_bytes())
+        pictures.append([(tmp_path / name / f"curves.{kind}").read_bytes() for kind in ("png", "svg")])
     assert pictures[0] == pictures[1]
-    assert pictures[0].startswith(b"\x89PNG")
+    assert pictures[0][0].startswith(b"\x89PNG")
+    assert b"<svg " in pictures[0][1]
 
 
 def test_curves_show_means_and_bands_of_one_standard_deviation_of_the_sample(tmp_path):
@@ -71,7 +73,7 @@ def test_curves_show_means_and_bands_of_one_standard_deviation_of_the_sample(tmp
         [EpochMetrics(epoch, 1e-3, loss, 0.97, 0.05, 0.98, 0.04, 0.99, 3.0) for epoch in (1, 2)]
         for loss in (0.2, 0.3, 0.7)
     ]
-    losses = draw_curves(tmp_path / "curves.png", histories, "title", "table").axes[0]
+    losses = draw_curves(tmp_path / "curves.png", {"": histories}, "title", "table").axes[0]
     (line,) = [line for line in losses.lines if line.get_label() == "training"]
     assert line.get_ydata() == pytest.approx([0.4, 0.4])
     band = losses.collections[0].get_paths()[0].vertices[:, 1]
@@ -82,7 +84,7 @@ def test_curves_show_means_and_bands_of_one_standard_deviation_of_the_sample(tmp
 @pytest.mark.parametrize(("accuracy", "is_told"), [(1.0, True), (0.99995, True), (0.9999, False)])
 def test_curves_say_what_stands_for_no_error_on_their_logarithmic_axis(tmp_path, accuracy, is_told):
     history = [EpochMetrics(epoch, 1e-3, 0.1, 0.97, 0.05, 0.98, 0.04, accuracy, 3.0) for epoch in (1, 2)]
-    errors = draw_curves(tmp_path / "curves.png", [history], "title", "table").axes[1]
+    errors = draw_curves(tmp_path / "curves.png", {"": [history]}, "title", "table").axes[1]
     (line,) = [line for line in errors.lines if line.get_label() == "test"]
     assert line.get_ydata() == pytest.approx([0.01, 0.01])
     assert errors.get_ylabel() == "error rate (%)" + ", with less than 0.01 drawn as 0.01" * is_told
@@ -100,10 +102,10 @@ def test_published_runs_are_plotted_as_they_are(recipe, tmp_path, capsys):
 
 def test_without_validation_images_there_is_no_curve_and_a_dash(tmp_path):
     history = [EpochMetrics(epoch, 1e-3, 0.1, 0.97, None, None, 0.04, 0.99, 3.0) for epoch in (1, 2)]
-    curves = draw_curves(tmp_path / "curves.png", [history], "title", "table")
+    curves = draw_curves(tmp_path / "curves.png", {"": [history]}, "title", "table")
     for axes in curves.axes:
         assert [line.get_label() for line in axes.lines] == ["training", "test"]
-    text = plot_results.results_markdown([TrainConfig(epochs=2, validation_size=0)], [history])
+    text = plot_results.results_markdown({"": [Run(tmp_path, TrainConfig(epochs=2, validation_size=0), history, {})]})
     assert (
         "|     2 |            97.00% |        0.1000 |                   - |               - |        99.00% |" in text
     )
@@ -116,20 +118,117 @@ def test_unfinished_run_says_how_far_it_is(tmp_path):
     assert (tmp_path / "out" / "results.md").read_text().startswith("mnist, 2 of 10 epochs, seed 0\n")
 
 
-def test_runs_that_have_no_mean_are_refused(tmp_path, capsys):
-    run = write_run(tmp_path / "run")
-    others = {
-        "the runs differ in dataset": write_run(tmp_path / "synthetic", 1, dataset="synthetic"),
-        "the runs differ in epochs done": write_run(tmp_path / "stopped", 1, test_accuracies=(0.9,)),
-        "the runs differ in epochs, epochs done": write_run(
-            tmp_path / "longer", 1, test_accuracies=(0.9,) * 3, epochs=3
-        ),
-        "the same seed is there twice": run,
-    }
-    for message, other in others.items():
+def test_run_that_is_named_twice_or_unfinished_has_no_mean_with_the_others(tmp_path, capsys):
+    run, stopped = write_run(tmp_path / "run"), write_run(tmp_path / "stopped", 1, test_accuracies=(0.9,))
+    for other, message in [
+        (run, "a run is there twice (seed 0): name each run once"),
+        (stopped, f"{stopped} has 1 epochs, others have more: resume it first"),
+    ]:
         assert plot_results.main([run, other, "--output-dir", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def write_setting(folder, name, accuracies, init=None, data=None, code="c0de", **settings):
+    """Write a run for each validation accuracy, with seeds from 0; return their folders."""
+    runs = []
+    for seed, accuracy in enumerate(accuracies):
+        history = [EpochMetrics(1, 1e-3, 0.1, 0.97, 0.05, accuracy, 0.04, 0.99 - accuracy / 100, 3.0)]
+        run = folder / f"{name}-{seed}"
+        run.mkdir(parents=True)
+        (run / "metrics.csv").write_text(metrics_csv(history))
+        content = {"config": asdict(TrainConfig(epochs=1, seed=seed, **settings)), "init": init, "code": code}
+        (run / "run.json").write_text(json.dumps(content | {"dataset": {"md5": data or {}}}))
+        runs.append(str(run))
+    return runs
+
+
+def compare(tmp_path, *runs) -> list[str]:
+    assert plot_results.main([*sum(runs, []), "--output-dir", str(tmp_path / "out")]) == 0
+    return (tmp_path / "out" / "results.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_a_row_each_sorted_by_validation(tmp_path):
+    low = write_setting(tmp_path, "low", [0.98, 0.981, 0.983], learning_rate=0.003)
+    high = write_setting(tmp_path, "high", [0.985, 0.987, 0.989], learning_rate=0.02)
+    _, _, heading, _, best, first, _, verdict = compare(tmp_path, low, high)
+    assert heading.startswith("| Setting | Runs | Validation accuracy | Validation loss | Test accuracy | Test loss |")
+    assert heading.endswith("| Points above learning_rate=0.003 |")
+    assert best.startswith("| learning_rate=0.02 | 3 | 98.70% ± 0.20% | ")
+    # Of the pairs 0.5, 0.6, 0.6 points: mean 17 / 30, standard deviation 1 / sqrt(300), error that by sqrt(3).
+    assert best.endswith(f" | +{17 / 30:.2f} ± {1 / 30:.2f} |")
+    assert first.startswith("| learning_rate=0.003 | 3 | 98.13% ± 0.15% | ")
+    assert first.endswith(" | - |")
+    assert verdict == (
+        "learning_rate=0.02 is best: +0.57 ± 0.03 percentage points of validation accuracy (± standard error, 3 seeds) "
+        "over learning_rate=0.003."
+    )
+
+
+def test_difference_that_chance_may_have_made_is_no_verdict(tmp_path):
+    one = write_setting(tmp_path, "one", [0.98, 0.985], augment=False)
+    other = write_setting(tmp_path, "other", [0.982, 0.986])  # 0.15 ± 0.05 points, which for two seeds is chance
+    assert compare(tmp_path, one, other)[-1] == (
+        "augment=True is not clearly better than augment=False: +0.15 ± 0.05 percentage points of validation accuracy "
+        "(± standard error, 2 seeds) may be chance."
+    )
+    assert compare(tmp_path, one[:1], other[:1])[-1] == (
+        "augment=True has the best validation accuracy; only several seeds of each could show whether by chance."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "shown"),
+    [
+        ("init", [None, {"file": "a.pt", "md5": "1" * 32}, {"file": "a.pt", "md5": "2" * 32}], ["", "1" * 8, "2" * 8]),
+        ("data", [{"train-images-idx3-ubyte": digit * 32} for digit in "123"], ["11", "22", "33"]),
+        ("code", ["1" * 64, "2" * 64, "3" * 64], ["1" * 8, "2" * 8, "3" * 8]),
+    ],
+)
+def test_runs_that_differ_in_first_weights_data_or_code_are_never_averaged(tmp_path, name, values, shown):
+    runs = [
+        write_setting(tmp_path, text, [0.98, 0.981], **{name: value}) for text, value in zip(shown, values, strict=True)
+    ]
+    rows = compare(tmp_path, *runs)[4:7]
+    assert sorted(row.split(" | ")[0] for row in rows) == [f"| {name}={text}" for text in shown]
+
+
+def test_settings_without_validation_images_stay_in_their_order_and_none_is_best(tmp_path):
+    def write(name, accuracy, **settings):
+        history = [EpochMetrics(1, 1e-3, 0.1, 0.97, None, None, 0.04, accuracy, 3.0)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text(metrics_csv(history))
+        config = asdict(TrainConfig(epochs=1, validation_size=0, **settings))
+        (tmp_path / name / "run.json").write_text(json.dumps({"config": config}))
+        return str(tmp_path / name)
+
+    lines = compare(tmp_path, [write("a", 0.9, beta1=0.8), write("b", 0.99, beta1=0.7)])
+    assert lines[4:] == [
+        "| beta1=0.8 | 1 | - | - | 90.00% | 0.0400 | - |",
+        "| beta1=0.7 | 1 | - | - | 99.00% | 0.0400 | - |",
+    ]
+
+
+def test_settings_are_told_apart_by_colour_and_marker_and_their_splits_by_the_line(tmp_path):
+    settings = {
+        f"setting {number}": [[EpochMetrics(epoch, 1e-3, 0.1, 0.97, 0.05, 0.98, 0.04, 0.99, 3.0) for epoch in (1, 2)]]
+        for number in range(8)
+    }
+    figure = draw_curves(tmp_path / "curves.png", settings, "title", "table")
+    width, height = figure.get_size_inches()
+    assert width > 1.5 * height  # a slide's
+    for axes in figure.axes:
+        lines = {line.get_label(): line for line in axes.lines}
+        assert list(lines) == [label for name in settings for label in (name, f"_{name}")]  # validation, and test
+        looks = {name: (line.get_color(), line.get_marker()) for name, line in lines.items()}
+        assert len(set(looks.values())) == len({look[0] for look in looks.values()}) == 8
+        assert len({look[1] for look in looks.values()}) == 8
+        for name in settings:
+            assert looks[name] == looks[f"_{name}"]
+            assert (lines[name].get_linestyle(), lines[f"_{name}"].get_linestyle()) == ("-", ":")
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "solid: validation images, dotted: test images"
+    assert [text.get_text() for text in legend.get_texts()] == list(settings)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"config": {"speed": 1}}'])

@@ -13,9 +13,10 @@ import demo
 import evaluate
 import plot_results
 import predict
+import sweep
 import train
-from benchmarks import seeds
 from model import DigitCNN
+from training.comparison import by_setting, read_runs
 from training.metrics import read_metrics
 from training.run_files import load_weights
 
@@ -39,7 +40,7 @@ def test_front_page_is_short_and_begins_with_the_three_commands():
 @pytest.mark.parametrize(("recipe", "name"), [("default", "README.md"), ("textbook", "docs/reproduction.md")])
 def test_tables_and_curves_are_those_of_the_committed_runs(recipe, name):
     folder = REPOSITORY / "results" / recipe
-    text = plot_results.results_markdown(*seeds.read(folder))
+    text = plot_results.results_markdown(by_setting(read_runs(folder)))
     assert (folder / "results.md").read_text(encoding="utf-8") == text
     assert text in page(name)
     assert f"results/{recipe}/curves.png)" in page(name)
@@ -47,7 +48,7 @@ def test_tables_and_curves_are_those_of_the_committed_runs(recipe, name):
         assert picture.text["Description"] == text
 
 
-@pytest.mark.parametrize("script", [train, evaluate, plot_results, predict, demo])
+@pytest.mark.parametrize("script", [train, evaluate, plot_results, sweep, predict, demo])
 def test_every_flag_is_named(capsys, script):
     with pytest.raises(SystemExit):
         script.main(["--help"])

@@ -25,41 +25,53 @@ if TYPE_CHECKING:
 
     from evaluate import Evaluation
 
-in_default_style = matplotlib.style.context(["default", {"text.parse_math": False}])  # decorates what draws and saves
+STYLE = {"text.parse_math": False, "svg.hashsalt": "the same file every time"}
+in_default_style = matplotlib.style.context(["default", STYLE])  # decorates what draws and saves
 
-# (prefix of the columns, label, colour of the Okabe-Ito palette, line, marker): told apart in greyscale too
-CURVES = [
-    ("train", "training", "#E69F00", ":", "s"),
-    ("validation", "validation", "#56B4E9", "--", "o"),
-    ("test", "test", "#000000", "-", "^"),
-]
+# The Okabe-Ito palette for the colour-blind, with grey for its yellow; in greyscale the markers tell the lines apart.
+COLORS = ["#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#7F7F7F"]
+MARKERS = "osD^vPX*"
 
 LOWEST_ERROR = 0.01  # percent: one of MNIST's 10,000 test images
 
 
 @in_default_style
 def save_figure(figure: Figure, path: Path, metadata: dict | None = None) -> None:
-    """Write a figure as a PNG file. Raises UserError when that fails."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata=metadata)
-    write_atomically(path, png.getvalue())
+    """Write a figure as a PNG or SVG file, by its name. Raises UserError when that fails."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], metadata=metadata)
+    write_atomically(path, content.getvalue())
 
 
 @in_default_style
-def draw_curves(path: Path, histories: list[list[EpochMetrics]], title: str, description: str) -> Figure:
-    """Draw loss and error of all splits over the epochs, with bands of one standard deviation; return the figure.
+def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title: str, description: str) -> Figure:
+    """Draw loss and error over the epochs as path, a PNG file, and as an SVG file beside it; return the figure.
 
-    The description, the results table, stands in the picture's metadata, so that the two can be compared.
+    settings are the histories of the runs of each, by its name. Of one setting training, validation and test get a
+    line, of several, eight at most, only validation and test. Bands show one standard deviation over the runs. The
+    description, the results table, stands in the picture's metadata, so that the two can be compared.
     """
-    figure = Figure(figsize=(6, 8), dpi=150, layout="constrained")
-    figure.suptitle(title, fontsize=11, wrap=True)
-    epochs = [epoch.epoch for epoch in histories[0]]
+    lines = []  # histories, prefix of the columns, label, colour, line, marker
+    for (name, histories), color, marker in zip(settings.items(), COLORS, MARKERS, strict=False):
+        is_validated = histories[0][0].validation_loss is not None
+        lines.append((histories, "validation", name, color, "-", marker))
+        lines.append(
+            (histories, "test", f"_{name}" if is_validated else name, color, ":", marker)
+        )  # _: not in the legend
+    if len(settings) == 1:
+        (histories,) = settings.values()
+        splits = {"train": "training", "validation": "validation", "test": "test"}
+        styles = zip(splits.items(), ["#E69F00", "#56B4E9", "#000000"], [":", "--", "-"], "so^", strict=True)
+        lines = [(histories, *split, color, line, marker) for split, color, line, marker in styles]
+    figure = Figure(figsize=(12, 5.5), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=12, wrap=True)
     labels = {"loss": "loss (nats per image)", "accuracy": "error rate (%)"}
-    for axes, quantity in zip(figure.subplots(2, sharex=True), labels, strict=True):
-        for prefix, split, color, line, marker in CURVES:
+    for axes, quantity in zip(figure.subplots(1, 2), labels, strict=True):
+        for histories, prefix, label, color, line, marker in lines:
             field = f"{prefix}_{quantity}"
             if getattr(histories[0][0], field) is None:  # without validation images
                 continue
+            epochs = [epoch.epoch for epoch in histories[0]]
             values = np.array([[getattr(epoch, field) for epoch in history] for history in histories])
             if quantity == "accuracy":
                 values = (100 * (1 - values)).round(9)  # as 1 - 0.9999 is not quite 0.0001
@@ -67,19 +79,22 @@ def draw_curves(path: Path, histories: list[list[EpochMetrics]], title: str, des
                     values = values.clip(LOWEST_ERROR)
                     labels["accuracy"] = f"error rate (%), with less than {LOWEST_ERROR} drawn as {LOWEST_ERROR}"
             mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
-            axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=split)
+            axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=label)
             if len(histories) > 1:
                 deviation = values.std(axis=0, ddof=1)
-                axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.25, linewidth=0)
+                axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
         axes.set_yscale("log", subs=[2, 5])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-        axes.set_ylabel(labels[quantity])
+        axes.set(xlabel="epoch", ylabel=labels[quantity])
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.grid(which="both", alpha=0.3)
-    figure.axes[1].set_xlabel("epoch")
-    figure.axes[1].xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    figure.axes[0].legend(fontsize=11)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    columns = max(1, min(4, 140 // (max(map(len, names)) + 8)))  # that fit
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=10)
+    legend.set_title("solid: validation images, dotted: test images" if len(settings) > 1 else "")
     save_figure(figure, path, {"Software": None, "Description": description})
+    save_figure(figure, path.with_suffix(".svg"), {"Date": None, "Description": description})
     return figure
 
 

@@ -1,0 +1,127 @@
+"""Runs read back from their folders, grouped by setting, and compared. Needs no PyTorch."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.command_line import UserError
+from common.files import read_json
+from training.config import TrainConfig, config_from
+from training.metrics import EpochMetrics, best_epoch, read_seeds, summarize
+
+
+class Run(NamedTuple):
+    """A run: its recipe, its metrics, and what else decides its results."""
+
+    folder: Path
+    config: TrainConfig
+    history: list[EpochMetrics]
+    origin: dict[str, str]  # first weights, data and program code, each by its MD5 or hash, or "" where unknown
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """All that decides the results, besides the seed."""
+        return {name: value for name, value in asdict(self.config).items() if name != "seed"} | self.origin
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Return the run in a folder, or all runs if it is a folder of results/. Raises UserError if it holds none."""
+    histories, content = read_seeds(folder / "metrics.csv"), read_json(folder / "run.json")
+    config = config_from(content.get("config"), folder / "run.json")
+    init, data = content.get("init") or "", content.get("dataset", {}).get("md5", {})
+    origin = {
+        "init": init["md5"][:8] if isinstance(init, dict) else init,  # older versions noted the path alone
+        "data": "".join(md5[:2] for md5 in data.values()),
+        "code": content.get("code", "")[:8],
+    }
+    return [
+        Run(folder, config if seed is None else replace(config, seed=seed), history, origin)
+        for seed, history in histories.items()
+    ]
+
+
+def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each setting, named by what differs between the settings. Raises UserError.
+
+    Runs of one setting must differ in their seeds, and have as many epochs.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(repr(run.setting), []).append(run)
+    settings = [group[0].setting for group in groups.values()]
+    names = [name for name in (settings[0] if settings else []) if len({setting[name] for setting in settings}) > 1]
+    for group in groups.values():
+        if len({run.config.seed for run in group}) < len(group):
+            raise UserError(f"a run is there twice (seed {group[0].config.seed}): name each run once")
+        if len({len(run.history) for run in group}) > 1:
+            unfinished = min(group, key=lambda run: len(run.history))
+            raise UserError(
+                f"{unfinished.folder} has {len(unfinished.history)} epochs, others have more: resume it first"
+            )
+    labels = [", ".join(f"{name}={setting[name]}" for name in names) for setting in settings]
+    return dict(zip(labels, groups.values(), strict=True))
+
+
+def differences(runs: list[Run], others: list[Run]) -> np.ndarray:
+    """Return how much higher best.pt's validation accuracy is, in percentage points, for each seed that both have."""
+    ours, theirs = ({run.config.seed: best_epoch(run.history).validation_accuracy for run in r} for r in (runs, others))
+    common = [seed for seed in ours if seed in theirs]
+    return 100 * np.subtract(*(np.array([accuracies[seed] for seed in common], float) for accuracies in (ours, theirs)))
+
+
+def mean_and_error(values: np.ndarray) -> str:
+    """Format the mean of values with its standard error, which one value doesn't have."""
+    if len(values) == 0:
+        return "-"
+    error = f" ± {standard_error(values):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():+.2f}{error}"
+
+
+def standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
+    """Return a table with a row for each setting, and a line that says which is best by the validation images.
+
+    Without validation images the settings stay in their order, and none is best. failures are runs that failed, by
+    their names, with the reason.
+    """
+    fields = ["validation_accuracy", "validation_loss", "test_accuracy", "test_loss"]
+    scores = {
+        name: {field: [getattr(best_epoch(run.history), field) for run in runs] for field in fields}
+        for name, runs in groups.items()
+    }
+    first, ranked, verdict = next(iter(groups)), list(groups), ""
+    is_validated = not any(None in columns["validation_accuracy"] for columns in scores.values())
+    if is_validated:
+        ranked.sort(key=lambda name: np.mean(scores[name]["validation_loss"]))
+        ranked.sort(key=lambda name: np.mean(scores[name]["validation_accuracy"]), reverse=True)
+        verdict = "\n" + judge(groups, *ranked[:2]) if len(ranked) > 1 else ""
+    heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), f"Points above {first}"]
+    rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
+    for name in ranked:
+        cells = [summarize(field, values) for field, values in scores[name].items()]
+        above = mean_and_error(differences(groups[name], groups[first])) if is_validated and name != first else "-"
+        rows.append([name, str(len(groups[name])), *cells, above])
+    rows += [[name, f"failed: {reason}", *["-"] * (len(heading) - 2)] for name, reason in failures.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n" + verdict
+
+
+def judge(groups: dict[str, list[Run]], best: str, second: str) -> str:
+    """Say whether one setting is better than the next, or whether chance may have made the difference.
+
+    It is taken to be better if a t-test of the differences over the seeds says so, with less than 5% for chance.
+    """
+    from scipy.stats import t  # half a second
+
+    values = differences(groups[best], groups[second])
+    if len(values) < 2:
+        return f"{best} has the best validation accuracy; only several seeds of each could show whether by chance.\n"
+    gap = f"{mean_and_error(values)} percentage points of validation accuracy (± standard error, {len(values)} seeds)"
+    if values.mean() > t.ppf(0.975, len(values) - 1) * standard_error(values):
+        return f"{best} is best: {gap} over {second}.\n"
+    return f"{best} is not clearly better than {second}: {gap} may be chance.\n"
