@@ -1,6 +1,6 @@
 """What a number of epochs buys: the accuracy of runs of 1 to 40 epochs.
 
-    python benchmarks/epochs.py [--data-dir data]     # about half an hour on two CPU cores
+    python -m benchmarks.epochs [--data-dir data]     # about half an hour on two CPU cores
 
 A run is `python train.py --epochs N --seed S` with one thread; those of 10 epochs are those of benchmarks/seeds.py.
 Writes results/epochs.csv, with the metrics of best.pt in each run, and results/epochs.md.
@@ -8,17 +8,12 @@ Writes results/epochs.csv, with the metrics of best.pt in each run, and results/
 
 import argparse
 import csv
-import sys
-from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from benchmarks import seeds  # noqa: E402
-from benchmarks.markdown import table  # noqa: E402
-from common.command_line import user_path  # noqa: E402
-from common.files import read_json, write_atomically  # noqa: E402
-from training.metrics import best_epoch, read_metrics, summarize  # noqa: E402
+from benchmarks import REPOSITORY, seeds
+from benchmarks.markdown import table
+from common.command_line import user_path
+from common.files import read_json, write_atomically
+from training.metrics import best_epoch, read_metrics, summarize
 
 RUNS = REPOSITORY / "results" / "epochs.csv"
 SEEDS = {1: 10, 2: 10, 3: 5, 5: 5, 20: 3, 40: 3}  # how many for each number of epochs, besides those of 10

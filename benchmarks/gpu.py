@@ -1,6 +1,6 @@
 """Measure train.py on a GPU: ten epochs, what takes their time, mixed precision, compilation and large batches.
 
-    python benchmarks/gpu.py [--data-dir data] [--output results/gpu.md]
+    python -m benchmarks.gpu [--data-dir data] [--output results/gpu.md]
 
 Takes about three minutes. Every number is measured in this run, on one GPU, most of them in this process.
 """
@@ -12,25 +12,21 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-import train  # noqa: E402
-from benchmarks import speed  # noqa: E402
-from benchmarks.markdown import table  # noqa: E402
-from benchmarks.pool import fit  # noqa: E402
-from common.command_line import user_path  # noqa: E402
-from mnist.dataset import Data, load_data  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.metrics import best_epoch, summarize  # noqa: E402
+import train
+from benchmarks import REPOSITORY, speed
+from benchmarks.markdown import table
+from benchmarks.pool import fit
+from common.command_line import user_path
+from mnist.dataset import Data, load_data
+from training.config import TrainConfig
+from training.metrics import best_epoch, summarize
 
 LARGE_BATCHES = {1024: (0.01, 0.02), 4096: (0.02, 0.04)}  # batch size -> learning rates
 

@@ -1,6 +1,6 @@
 """The same network in Keras, as its users write it, to compare with: model.fit on arrays of all images, plain Adam.
 
-python benchmarks/keras_loop.py [--data-dir data]     # wants `pip install tensorflow`, and MNIST in data/
+python -m benchmarks.keras_loop [--data-dir data]     # wants `pip install tensorflow`, and MNIST in data/
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Find the settings that give the table which this project set out to reproduce.
 
-    python benchmarks/original.py [--data-dir data]     # about an hour on two CPU cores
+    python -m benchmarks.original [--data-dir data]     # about an hour on two CPU cores
 
 Only this much is known of the original: ten epochs, Adam, this network, no validation images. So every run trains on
 all 60,000 images, with plain Adam at a constant rate. Settings are compared with the table's four columns, those of the
@@ -11,29 +11,26 @@ of the training code. Writes results/original.md.
 
 import argparse
 import csv
-import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-import train  # noqa: E402
-from benchmarks.markdown import table  # noqa: E402
-from benchmarks.pool import fit, run_all  # noqa: E402
-from common.command_line import user_path  # noqa: E402
-from common.files import write_atomically  # noqa: E402
-from mnist.dataset import Data, load_data  # noqa: E402
-from model import MNIST_MEAN, MNIST_STD, DigitCNN  # noqa: E402
-from training.config import TEXTBOOK, TrainConfig  # noqa: E402
+import train
+from benchmarks import REPOSITORY
+from benchmarks.markdown import table
+from benchmarks.pool import fit, run_all
+from common.command_line import user_path
+from common.files import write_atomically
+from mnist.dataset import Data, load_data
+from model import MNIST_MEAN, MNIST_STD, DigitCNN
+from training.config import TEXTBOOK, TrainConfig
 
 RUNS = REPOSITORY / "results" / "original.csv"
 COLUMNS = ["Training accuracy", "Training loss", "Test accuracy", "Test loss"]

@@ -1,6 +1,6 @@
 """Measure how well predict.py reads pictures: MNIST's images as files, their digits redrawn with pens, and photos.
 
-    python benchmarks/pictures.py [--data-dir data] [--output results/pictures.md]
+    python -m benchmarks.pictures [--data-dir data] [--output results/pictures.md]
 
 All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
 C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those in
@@ -18,24 +18,22 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
+import torch
+from numpy.random import Generator
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from torch.utils.data import TensorDataset
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.random import Generator  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-from scipy import ndimage  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-from benchmarks.markdown import table  # noqa: E402
-from common.command_line import UserError, user_path  # noqa: E402
-from evaluate import evaluate  # noqa: E402
-from mnist.dataset import load_data  # noqa: E402
-from model import DigitCNN  # noqa: E402
-from own_digits.reader import READING_WEIGHTS, read_digit  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.run_files import load_weights  # noqa: E402
+from benchmarks import REPOSITORY
+from benchmarks.markdown import table
+from common.command_line import UserError, user_path
+from evaluate import evaluate
+from mnist.dataset import load_data
+from model import DigitCNN
+from own_digits.reader import READING_WEIGHTS, read_digit
+from training.config import TrainConfig
+from training.run_files import load_weights
 
 CANVAS = 400  # pixels
 

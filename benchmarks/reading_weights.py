@@ -1,6 +1,6 @@
 """Train the weights that predict.py and demo.py use where there is no run of one's own.
 
-    python benchmarks/reading_weights.py [--data-dir data] [--output-dir results/reading]
+    python -m benchmarks.reading_weights [--data-dir data] [--output-dir results/reading]
 
 Network and recipe are those of train.py, for 20 epochs, and the weights are the average at the end of the last one.
 Besides MNIST's training images, the network learns from a drawing of each: the same digit traced with a round pen, thin
@@ -15,23 +15,20 @@ weights.pt, metrics.csv and run.json. Needs the extra benchmarks; takes about te
 import argparse
 import json
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch.utils.data import TensorDataset
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.random import Generator  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-import train  # noqa: E402
-from benchmarks.pictures import (  # noqa: E402
+import train
+from benchmarks import REPOSITORY
+from benchmarks.pictures import (
     CANVAS,
     PHOTOS,
     SHAPES,
@@ -43,15 +40,15 @@ from benchmarks.pictures import (  # noqa: E402
     reshape,
     with_strip,
 )
-from common.command_line import Parser, command, user_path  # noqa: E402
-from common.files import read_json, write_atomically  # noqa: E402
-from mnist.dataset import load_data  # noqa: E402
-from own_digits.digit_image import COUNT, normalize  # noqa: E402
-from own_digits.ink import find_candidates  # noqa: E402
-from own_digits.picture_file import read_picture  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.metrics import metrics_csv  # noqa: E402
-from training.run_files import load_checkpoint, serialize  # noqa: E402
+from common.command_line import Parser, command, user_path
+from common.files import read_json, write_atomically
+from mnist.dataset import load_data
+from own_digits.digit_image import COUNT, normalize
+from own_digits.ink import find_candidates
+from own_digits.picture_file import read_picture
+from training.config import TrainConfig
+from training.metrics import metrics_csv
+from training.run_files import load_checkpoint, serialize
 
 HEIGHT, PAPER = 120, 200  # pixels: the longer side of a drawing without the pen's width, and of its paper
 BLANK_PHOTOS = 2_000  # which give two or three parts each

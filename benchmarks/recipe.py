@@ -1,7 +1,7 @@
 """Try settings of the recipe, over many seeds. No test image has a say: none is even scored.
 
-    python benchmarks/recipe.py [--data-dir data]            # all of results/recipe.md; about four hours on two cores
-    python benchmarks/recipe.py --run weight_decay=0.3 batch_size=64 --seeds 0 1    # one row, or any other recipe
+    python -m benchmarks.recipe [--data-dir data]            # all of results/recipe.md; about four hours on two cores
+    python -m benchmarks.recipe --run weight_decay=0.3 batch_size=64 --seeds 0 1    # one row, or any other recipe
 
 The last 10,000 training images are held out. A run trains on the other 50,000, and is scored on the held-out ones after
 its last epoch and, half by half, after the epoch that the other half chooses. Every run is train.py's own code in a
@@ -17,20 +17,18 @@ from functools import cache
 from pathlib import Path
 from statistics import mean
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
+from torch.utils.data import TensorDataset
 
-import numpy as np  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-from benchmarks.markdown import table  # noqa: E402
-from benchmarks.pool import fit, run_all  # noqa: E402
-from benchmarks.settings import ABLATION, CHANGES, PROMISING  # noqa: E402
-from common.command_line import Parser, command, user_path  # noqa: E402
-from common.files import write_atomically  # noqa: E402
-from mnist.dataset import Data, load_data  # noqa: E402
-from training.config import TrainConfig, flag, parse_arguments  # noqa: E402
-from training.metrics import best_epoch, summarize  # noqa: E402
+from benchmarks import REPOSITORY
+from benchmarks.markdown import table
+from benchmarks.pool import fit, run_all
+from benchmarks.settings import ABLATION, CHANGES, PROMISING
+from common.command_line import Parser, command, user_path
+from common.files import write_atomically
+from mnist.dataset import Data, load_data
+from training.config import TrainConfig, flag, parse_arguments
+from training.metrics import best_epoch, summarize
 
 RUNS = REPOSITORY / "results" / "recipe.csv"
 HELD_OUT = 10_000  # training images
@@ -45,8 +43,8 @@ INTRODUCTION = """\
 Every run trained ten epochs on the first 50,000 training images; the last 10,000 scored it at its end. The test images
 took no part. Mean ± standard deviation over runs of different seeds; losses in nats per image; differences are means
 over pairs of runs with the same seed, with their standard errors. All runs are in `recipe.csv`; `python
-benchmarks/recipe.py` makes what is missing there and writes this file. A row is made again by `python
-benchmarks/recipe.py --run` with what its last column says (`--seeds 20 21 22` is the default; the last table has seeds
+-m benchmarks.recipe` makes what is missing there and writes this file. A row is made again by `python
+-m benchmarks.recipe --run` with what its last column says (`--seeds 20 21 22` is the default; the last table has seeds
 40 to 59). The default was chosen by the same held-out images, with other seeds, so the rest looks a little worse than
 it is. Three more were tried, which need a change of the program: cosine decay of the learning rate, He initialisation
 and bicubic interpolation. None was better than the default; their rows are in this file's history."""

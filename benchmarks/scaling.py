@@ -1,6 +1,6 @@
 """Measure what more processes bring, and reckon where they stop paying.
 
-    python benchmarks/scaling.py [--data-dir data] [--output results/scaling.md]
+    python -m benchmarks.scaling [--data-dir data] [--output results/scaling.md]
 
 Starts torchrun for each number of processes and threads, in turns, with the same global batch. Takes about five minutes
 on two CPU cores. Leave the machine alone meanwhile.
@@ -15,24 +15,22 @@ import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.utils.data import TensorDataset
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.distributed import GradBucket  # noqa: E402
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook  # noqa: E402
-from torch.futures import Future  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-
-import train  # noqa: E402
-from benchmarks.markdown import table  # noqa: E402
-from benchmarks.speed import describe_machine, describe_versions  # noqa: E402
-from common.command_line import user_path  # noqa: E402
-from mnist.dataset import load_data  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.distributed import process_group, rank, world_size  # noqa: E402
+import train
+from benchmarks import REPOSITORY
+from benchmarks.markdown import table
+from benchmarks.speed import describe_machine, describe_versions
+from common.command_line import user_path
+from mnist.dataset import load_data
+from training.config import TrainConfig
+from training.distributed import process_group, rank, world_size
 
 GRADIENT_BYTES = 4 * 30_840  # of a step
 BATCHES = [128, 1024]  # global
@@ -91,9 +89,11 @@ def measure(processes: int, threads: int, batch_sizes: list[int], data_dir: str)
     """Start so many processes; return what they measured, by batch size."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else [])]
-    worker = [__file__, "--data-dir", data_dir, "--measure", *map(str, batch_sizes)]
+    worker = ["-m", "benchmarks.scaling", "--data-dir", data_dir, "--measure", *map(str, batch_sizes)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-    output = subprocess.run([*command, *worker], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(
+        [*command, *worker], cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     return {record["batch_size"]: record for record in map(json.loads, output.splitlines())}
 
 

@@ -1,7 +1,7 @@
 """Train a recipe with many seeds, and keep in results/ what its table and curves need.
 
-    python benchmarks/seeds.py default [--seeds 20] [--data-dir data]
-    python benchmarks/seeds.py textbook
+    python -m benchmarks.seeds default [--seeds 20] [--data-dir data]
+    python -m benchmarks.seeds textbook
 
 Each run is `python train.py --seed S` with one thread, as many at once as there are cores, in runs/NAME/seed-S, which
 git ignores; interrupted ones are resumed. Then results/NAME gets results.md and curves.png of plot_results.py,
@@ -15,18 +15,16 @@ import sys
 from dataclasses import astuple
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-import evaluate  # noqa: E402
-import plot_results  # noqa: E402
-import train  # noqa: E402
-from benchmarks.pool import run_all  # noqa: E402
-from common.command_line import UserError, user_path  # noqa: E402
-from common.files import read_json, write_atomically  # noqa: E402
-from training.comparison import read_runs  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.metrics import COLUMNS, EpochMetrics, read_metrics  # noqa: E402
+import evaluate
+import plot_results
+import train
+from benchmarks import REPOSITORY
+from benchmarks.pool import run_all
+from common.command_line import UserError, user_path
+from common.files import read_json, write_atomically
+from training.comparison import read_runs
+from training.config import TrainConfig
+from training.metrics import COLUMNS, EpochMetrics, read_metrics
 
 RECIPES = {"default": [], "textbook": ["--textbook"]}  # name -> flags
 

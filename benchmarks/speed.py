@@ -1,6 +1,6 @@
 """Compare the speed of train.py with that of the textbook loop, side by side; every number is measured in this run.
 
-    python benchmarks/speed.py [--data-dir data] [--output results/speed.md]
+    python -m benchmarks.speed [--data-dir data] [--output results/speed.md]
 
 Takes about twenty minutes on two CPU cores. Leave the machine alone meanwhile. Where TensorFlow is installed, the same
 network in Keras takes part, too.
@@ -21,19 +21,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import torch
+from torch.utils.data import TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
-import torch  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-import train  # noqa: E402
-from benchmarks.markdown import table  # noqa: E402
-from common.command_line import user_path  # noqa: E402
-from model import DigitCNN  # noqa: E402
-from training.config import TrainConfig  # noqa: E402
-from training.metrics import read_metrics  # noqa: E402
+import train
+from benchmarks import REPOSITORY
+from benchmarks.markdown import table
+from common.command_line import user_path
+from model import DigitCNN
+from training.config import TrainConfig
+from training.metrics import read_metrics
 
 IMAGES = 55_000  # in an epoch of either loop
 FIRST_SEED = 100  # of the runs to 99%: none by which anything was chosen

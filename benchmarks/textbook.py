@@ -3,7 +3,7 @@
 torchvision's MNIST with ToTensor and Normalize on each image, a DataLoader, the same network written plainly,
 plain Adam. With --on-device, the images are normalised once and stay on the device.
 
-python benchmarks/textbook.py [--affine] [--until 0.99] [--device cuda] [--on-device]
+python -m benchmarks.textbook [--affine] [--until 0.99] [--device cuda] [--on-device]
 """
 
 import argparse
