@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import train
 from common.command_line import Parser, UserError, command, user_path
-from common.files import lock
+from common.files import FolderInUse, lock
 from mnist.dataset import choose_dataset, load_data
 from plot_results import results_markdown, write_results
 from training.comparison import by_setting, read_runs
@@ -79,7 +79,7 @@ def rows(folder: Path) -> int:
 def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: threading.Event) -> str:
     """Train or resume a run in a process of its own; return why it failed, or ""."""
     while not stop.is_set():
-        with contextlib.suppress(UserError), lock(folder):
+        with contextlib.suppress(FolderInUse), lock(folder):
             break
         time.sleep(1)  # a trainer that outlived a killed sweep
     if stop.is_set():

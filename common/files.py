@@ -11,6 +11,10 @@ from filelock import FileLock, Timeout
 from common.command_line import UserError
 
 
+class FolderInUse(UserError):
+    """Another process holds the lock of a folder."""
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write content beside path, flush it to the disk, rename it over path. Raises UserError when that fails."""
     temporary = path.with_name(path.name + ".tmp")
@@ -33,14 +37,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, `.lock` in it, until the with statement or the process ends, however it ends.
 
-    Raises UserError when another process holds the lock, or when the folder can't be written.
+    Raises FolderInUse when another process holds the lock, UserError when the folder can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / ".lock", mode=0o666).acquire(timeout=0)  # for whoever may write into the folder
     except Timeout as error:
         advice = "wait for it to finish or choose another folder"
-        raise UserError(f"another process is using {folder}: {advice}") from error
+        raise FolderInUse(f"another process is using {folder}: {advice}") from error
     except OSError as error:
         raise UserError(f"can't write {folder}: {error.strerror or error}; choose another folder") from error
     with held:

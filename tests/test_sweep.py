@@ -159,6 +159,14 @@ def test_run_waits_for_a_trainer_that_outlived_a_killed_sweep(flags, tmp_path, m
     assert len(started) == 1
 
 
+def test_folder_that_cannot_be_written_is_one_line_and_nothing_is_waited_for(flags, tmp_path, capsys):
+    (tmp_path / "runs").write_text("mine")
+    assert sweep.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sweep.py: error: can't write ")
+    assert error.count("\n") == 1
+
+
 class Done:
     """A process that has ended well."""
 
