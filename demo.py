@@ -3,12 +3,11 @@
 python demo.py
 """
 
-import sys
 import webbrowser
 
 import torch
 
-from common.command_line import Parser, command, user_path
+from common.command_line import Parser, command, print_line, user_path
 from model import DigitCNN
 from own_digits.layers import check_can_show
 from own_digits.reader import OWN_CHECKPOINT, load_best_weights
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         weights = load_best_weights(model, checkpoint)
         check_can_show(model, weights.classes)
         if weights.note:
-            print(f"demo.py: {weights.note}", file=sys.stderr)
+            print_line("demo.py", weights.note)
         models[weights.description] = model
     with Server(args.port, models) as server:
         address = f"http://127.0.0.1:{server.server_port}/"

@@ -1,9 +1,6 @@
-"""Train several settings with several seeds each, and compare them.
+"""Train several settings with several seeds each, and compare them. The same command continues a sweep.
 
-    python sweep.py learning_rate=0.003,0.01 augment=true,false --seeds 5 --epochs 3
-
-Each run is one of train.py, with one thread, in runs/SETTING/seed-S; as many run at once as there are cores. What is
-finished is not run again, what was interrupted is resumed: the same command continues a sweep.
+python sweep.py learning_rate=0.003,0.01 augment=true,false --seeds 5 --epochs 3
 """
 
 import contextlib
@@ -12,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -21,7 +18,7 @@ from tqdm import tqdm
 
 import train
 from common.command_line import Parser, UserError, command, user_path
-from common.files import FolderInUse, lock
+from common.files import FolderInUse, lock, read_json
 from mnist.dataset import choose_dataset, load_data
 from plot_results import results_markdown, write_results
 from training.comparison import by_setting, read_runs
@@ -32,8 +29,19 @@ from training.run_files import describe_file, hash_code, load_checkpoint
 def flags_of(text: str) -> list[str]:
     """Return train.py's flag for each value of NAME=VALUE,VALUE,...: --augment, --no-augment of augment=true,false."""
     name, _, values = text.partition("=")
+    if name == "seed" or name not in asdict(TrainConfig()):
+        raise UserError(f"{text!r} is no setting: write NAME=VALUE without spaces, as in learning_rate=0.003,0.01")
     switches = {"true": flag(name), "false": flag(f"no_{name}")}
     return [switches.get(value.lower(), f"{flag(name)}={value}") for value in values.split(",")]
+
+
+def combinations(words: list[str], passed_on: list[str]) -> list[list[str]]:
+    """Return train.py's flags of all combinations of the words' values, each with those that are passed on."""
+    grid = [flags_of(word) for word in words if word != "default"]
+    names = [flags[0].replace("--no-", "--").split("=")[0] for flags in [*grid, *([word] for word in passed_on)]]
+    if twice := {name for name in names if name.startswith("--") and names.count(name) > 1}:
+        raise UserError(f"{', '.join(twice)} is given twice: write all its values in one NAME=VALUE,VALUE")
+    return [[*passed_on, *flags] for flags in product(*grid)]
 
 
 def name_of(config: TrainConfig) -> str:
@@ -42,38 +50,33 @@ def name_of(config: TrainConfig) -> str:
     return ",".join(f"{name}={value}" for name, value in asdict(config).items() if value != default[name]) or "default"
 
 
-def plan(settings: list[list[str]], seeds: int, output_dir: Path) -> tuple[dict[Path, list[str]], dict[Path, dict]]:
-    """Return, for the folder of each run, train.py's flags and what decides its results. Raises UserError."""
-    flags, wanted, code = {}, {}, hash_code()
+def plan(settings: list[list[str]], seeds: int, output_dir: Path) -> dict[Path, tuple[list[str], dict]]:
+    """Return, for the folder of each run, train.py's flags, and what decides its results. Raises UserError."""
+    runs, code = {}, hash_code()
     for setting in settings:
         args, recipe = parse_arguments(setting)
         dataset, warning = choose_dataset(recipe.get("dataset", "auto"), args.data_dir)
         print("" if recipe.get("dataset") == dataset else warning, end="", file=sys.stderr)
         config = replace(TrainConfig(**recipe), dataset=dataset)
         data = load_data(config, args.data_dir).description["md5"]
-        init = describe_file(args.init)["md5"] if args.init else None
+        init = describe_file(args.init) if args.init else None
         for seed in range(seeds):
-            folder = output_dir / name_of(config) / f"seed-{seed}"
-            flags[folder] = [*setting, "--dataset", dataset, "--seed", str(seed)]
-            wanted[folder] = {"config": asdict(replace(config, seed=seed)), "init": init, "data": data, "code": code}
-    return flags, wanted
+            flags = [*setting, "--dataset", dataset, "--seed", str(seed)]
+            wanted = {"config": asdict(replace(config, seed=seed)), "init": init, "data": data, "code": code}
+            runs[output_dir / name_of(config) / f"seed-{seed}"] = flags, wanted
+    return runs
 
 
-def epochs_done(folder: Path, wanted: dict) -> int:
-    """Return how many epochs of a run are done. Raises UserError if the folder holds another run than wanted."""
+def is_finished(folder: Path, wanted: dict) -> bool:
+    """Return whether a run is finished. Raises UserError if the folder holds another run than wanted."""
     if not (folder / "last.pt").exists():
-        return 0
+        return False
     last = load_checkpoint(folder / "last.pt")
-    found = {"config": last["config"], "code": last.get("code"), "data": last["dataset"]["md5"]}
-    found["init"] = (last.get("init") or {}).get("md5")
+    found = {name: last.get(name) for name in ("config", "init", "code")} | {"data": last["dataset"]["md5"]}
     if differing := " and ".join(name for name in wanted if found[name] != wanted[name]):
         raise UserError(f"{folder} holds a run of another {differing}: choose another --output-dir, or delete it")
-    return min(last["epoch"], rows(folder)) if (folder / "run.json").exists() else 0  # a crash may have cut it off
-
-
-def rows(folder: Path) -> int:
-    """Return how many epochs the metrics.csv in a folder has."""
-    return (folder / "metrics.csv").read_bytes().count(b"\n") - 1 if (folder / "metrics.csv").exists() else 0
+    is_whole = (folder / "run.json").exists() and read_json(folder / "run.json")["seconds"] == last["seconds"]
+    return is_whole and last["epoch"] == wanted["config"]["epochs"]  # run.json is the last file that an epoch writes
 
 
 def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: threading.Event) -> str:
@@ -85,23 +88,20 @@ def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: t
     if stop.is_set():
         return "stopped"
     command = [sys.executable, train.__file__, *flags, "--output-dir", str(folder), "--resume"]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     started.append(process)
     errors = process.communicate()[1].strip().splitlines() or ["it was killed"]
     return errors[-1].removeprefix("train.py: error: ") if process.returncode else ""
 
 
-def run_all(tasks: dict[Path, list[str]], jobs: int, epochs: int) -> dict[Path, str]:
-    """Run each task, the flags of a folder, several at once; return why those failed that did. epochs is their sum."""
+def run_all(tasks: dict[Path, list[str]], jobs: int) -> dict[Path, str]:
+    """Run each task, the flags of a folder, several at once; return why those failed that did."""
     started, stop = [], threading.Event()
-    bar = tqdm(total=epochs, initial=sum(map(rows, tasks)), unit="epoch", smoothing=0, disable=None)
-    with ThreadPoolExecutor(jobs) as pool, bar:
+    with ThreadPoolExecutor(jobs) as pool:
         futures = {folder: pool.submit(run, folder, flags, started, stop) for folder, flags in tasks.items()}
         try:
-            while not all(future.done() for future in futures.values()):
-                time.sleep(0.5)
-                bar.update(sum(map(rows, tasks)) - bar.n)
+            list(tqdm(as_completed(futures.values()), total=len(tasks), unit="run", disable=None))
         except KeyboardInterrupt as interrupt:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -114,35 +114,35 @@ def run_all(tasks: dict[Path, list[str]], jobs: int, epochs: int) -> dict[Path, 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    usage = (
-        "sweep.py [NAME=VALUE,VALUE ...] [--seeds N] [--jobs N] [--from FILE] [--output-dir DIR] [flags of train.py]"
-    )
+    usage = "sweep.py NAME=VALUE,VALUE ... [--seeds N] [--jobs N] [--from FILE] [--output-dir DIR] [flags of train.py]"
     parser = Parser("sweep.py", usage=usage, description="Train and compare settings.", allow_abbrev=False)
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="how many runs of each setting, with seeds 0, 1, ... (default: 3)")
-    add("--from", dest="file", type=user_path, metavar="FILE", help="a file of settings, one to a line")
+    add("--from", dest="file", type=user_path, metavar="FILE", help="settings, each in a line, or the word default")
     add("--jobs", type=int, default=os.cpu_count(), help="how many runs at once (default: one for each core)")
     add("--output-dir", type=user_path, default=Path("runs"), help="(default: runs)")
     args, words = parser.parse_known_args(argv)
-    settings = [word for word in words if "=" in word and not word.startswith("-")]
-    passed_on = [word for word in words if word not in settings]  # to train.py
-    if min(args.seeds, args.jobs) < 1 or {"--seed", "--resume", "seed"} & {word.split("=")[0] for word in words}:
-        raise UserError("--seeds and --jobs must be at least 1; --seed and --resume are the sweep's own")
-    lines = args.file.read_text(encoding="utf-8").splitlines() if args.file else [" ".join([*settings, "default"])]
-    grids = [[flags_of(word) for word in line.split() if word != "default"] for line in lines if line.strip()]
-    combinations = [[*passed_on, *combination] for grid in grids for combination in product(*grid)]
-    flags, wanted = plan(combinations, args.seeds, args.output_dir)
-    epochs = {folder: content["config"]["epochs"] for folder, content in wanted.items()}
-    missing = [folder for folder in flags if epochs_done(folder, wanted[folder]) < epochs[folder]]
-    missing.sort(key=lambda folder: wanted[folder]["config"]["seed"])  # first one run of each setting
-    print(f"{len(flags)} runs in {args.output_dir}, {len(flags) - len(missing)} are finished, {args.jobs} at once")
-    reasons = run_all({folder: flags[folder] for folder in missing}, args.jobs, sum(epochs[f] for f in missing))
-    failures = {f"{folder.parent.name}, {folder.name}": reason for folder, reason in reasons.items()}
-    groups = by_setting(run for folder in flags if folder not in reasons for run in read_runs(folder))
+    if min(args.seeds, args.jobs) < 1 or {"--seed", "--resume"} & {word.split("=")[0] for word in words}:
+        raise UserError("a sweep resumes by itself, and has the seeds 0 to N - 1 of --seeds N, N and --jobs at least 1")
+    given = [word for word in words if "=" in word and not word.startswith("-")]
+    passed_on = [word for word in words if word not in given]  # to train.py
+    if args.file and given:
+        raise UserError(f"write the settings into {args.file} or into the command, not into both")
+    lines = args.file.read_text(encoding="utf-8").splitlines() if args.file else ["default " + " ".join(given)]
+    words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    runs = plan([flags for line in words for flags in combinations(line, passed_on)], args.seeds, args.output_dir)
+    missing = [folder for folder, (_, wanted) in runs.items() if not is_finished(folder, wanted)]
+    missing.sort(key=lambda folder: runs[folder][1]["config"]["seed"])  # first one run of each setting
+    print(f"{len(runs)} runs in {args.output_dir}, {len(runs) - len(missing)} are finished, {args.jobs} at once")
+    failed = run_all({folder: runs[folder][0] for folder in missing}, args.jobs)
+    groups = by_setting(run for folder in runs if folder not in failed for run in read_runs(folder))
     if not groups:
-        raise UserError(f"no run ended well: {'; '.join(set(reasons.values())) or f'{args.file} is empty'}")
-    write_results(groups, markdown := results_markdown(groups, failures), args.output_dir)
-    print(f"{markdown}\nWritten: {args.output_dir / 'results.md'}, {args.output_dir / 'curves.png'} and .svg")
+        raise UserError(f"no run ended well: {'; '.join(set(failed.values())) or f'{args.file} has no settings'}")
+    failures = {f"{folder.parent.name}, {folder.name}": reason for folder, reason in failed.items()}
+    if failures:  # the settings that are left may not show what differs
+        groups = {group[0].folder.parent.name: group for group in groups.values()}
+    print(markdown := results_markdown(groups, failures))
+    print(write_results(groups, markdown, args.output_dir))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """MNIST and data sets like it, as torchvision reads them, in three splits: training, validation and test images."""
 
-import gzip
-import hashlib
+import contextlib
 import shutil
 import socket
 import sys
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from torchvision.datasets import MNIST
-from torchvision.datasets.utils import calculate_md5, check_integrity
+from torchvision.datasets.utils import calculate_md5, check_integrity, extract_archive
 
 from common.command_line import UserError
 from mnist.augmentation import to_float
@@ -193,11 +192,10 @@ def fetch(name: str, data_dir: Path) -> Path:
 
 def unpack(archive: Path, folder: Path, md5: str | None) -> bool:
     """Unpack a .gz file into a folder; return whether it is whole, and its content has that MD5, if one is given."""
-    try:
-        content = gzip.decompress(archive.read_bytes())
-    except (OSError, EOFError, zlib.error):
-        return False
-    if md5 not in (None, hashlib.md5(content).hexdigest()):
-        return False
-    (folder / archive.stem).write_bytes(content)
-    return True
+    file = folder / archive.stem
+    with contextlib.suppress(OSError, EOFError, zlib.error):  # of a damaged archive
+        extract_archive(str(archive), str(folder))
+        if check_integrity(file, md5):
+            return True
+    file.unlink(missing_ok=True)
+    return False

@@ -20,14 +20,17 @@ def save_dataset(data_dir: Path, name: str, images: np.ndarray, labels: list[int
     others = {"auto", *DATASETS, *(dataset.__name__.lower() for dataset in DATASETS.values())}
     if name.lower() in others or (folder.exists() and not (folder / "classes.txt").exists()):
         raise UserError(f"{name} is the name of another data set: choose another one")
-    if not re.fullmatch(r"[\w-]+", name):
-        raise UserError(f"the name of a data set has letters, digits, - and _ only, not {name!r}")
-    if "\n".join(classes).splitlines() != classes or len(set(classes)) < len(classes):
-        raise UserError(f"the names of classes must differ and have one line each, not {classes}")
-    if numbers.dtype.kind not in "iu" or numbers.shape != (len(labels),):
-        raise UserError(f"labels must be whole numbers, one for each image, not {numbers.shape} {numbers.dtype}")
-    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
-        raise UserError(f"images must be ({len(labels)}, 28, 28) uint8, not {images.shape} {images.dtype}")
+    if (
+        not re.fullmatch(r"[\w-]+", name)
+        or "\n".join(classes).splitlines() != classes
+        or len({*classes}) < len(classes)
+    ):
+        raise UserError(
+            f"names need letters, digits, - and _, those of classes one line, all different: {name!r}, {classes}"
+        )
+    if images.dtype != np.uint8 or images.shape != (*numbers.shape, 28, 28) or numbers.dtype.kind not in "iu":
+        what = f"{images.shape} {images.dtype} and {numbers.shape} {numbers.dtype}"
+        raise UserError(f"images must be (N, 28, 28) uint8 and labels N whole numbers, not {what}")
     if not 0 <= numbers.min() <= numbers.max() < len(classes) <= 256:
         raise UserError(f"{len(classes)} classes (256 at most), but labels from {numbers.min()} to {numbers.max()}")
     order = np.random.default_rng(0).permutation(len(labels))

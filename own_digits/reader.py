@@ -14,7 +14,7 @@ from torch import nn
 from model import DigitCNN
 from own_digits.digit_image import digit_image
 from own_digits.picture_file import read_picture
-from training.run_files import load_checkpoint, load_weights
+from training.run_files import load_weights
 
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
 READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"  # benchmarks/reading_weights.py
@@ -60,12 +60,7 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> Weights:
         reason = f", as {path} was trained on synthetic digits"
         note = f"note: results/reading/weights.pt is used{reason}; --checkpoint {path} uses that one"
     elif not checkpoint:
-        note = f"note: {path} is used"
-        own, reading = (
-            {key: w.shape for key, w in x.items()} for x in (model.state_dict(), load_checkpoint(READING_WEIGHTS))
-        )
-        if own == reading:
-            note += f"; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+        note = f"note: {path} is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
     if reason:
         path, content = Path("results/reading/weights.pt"), load_weights(READING_WEIGHTS, model)
     outputs = model.eval()(torch.zeros(1, 1, 28, 28)).shape[1]

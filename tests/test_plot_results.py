@@ -121,7 +121,7 @@ def test_unfinished_run_says_how_far_it_is(tmp_path):
 def test_run_that_is_named_twice_or_unfinished_has_no_mean_with_the_others(tmp_path, capsys):
     run, stopped = write_run(tmp_path / "run"), write_run(tmp_path / "stopped", 1, test_accuracies=(0.9,))
     for other, message in [
-        (run, "a run is there twice (seed 0): name each run once"),
+        (run, f"two of {run}, {run} have the same seed and settings: name each run once"),
         (stopped, f"{stopped} has 1 epochs, others have more: resume it first"),
     ]:
         assert plot_results.main([run, other, "--output-dir", str(tmp_path / "out")]) == 2
@@ -160,21 +160,21 @@ def test_runs_that_differ_in_more_than_their_seeds_are_a_row_each_sorted_by_vali
     assert first.startswith("| learning_rate=0.003 | 3 | 98.13% ± 0.15% | ")
     assert first.endswith(" | - |")
     assert verdict == (
-        "learning_rate=0.02 is best: +0.57 ± 0.03 percentage points of validation accuracy (± standard error, 3 seeds) "
-        "over learning_rate=0.003."
+        "learning_rate=0.02 is better than learning_rate=0.003: +0.57 ± 0.03 percentage points of validation accuracy "
+        "(3 seeds, p = 0.0034)."
     )
 
 
 def test_difference_that_chance_may_have_made_is_no_verdict(tmp_path):
-    one = write_setting(tmp_path, "one", [0.98, 0.985], augment=False)
-    other = write_setting(tmp_path, "other", [0.982, 0.986])  # 0.15 ± 0.05 points, which for two seeds is chance
-    assert compare(tmp_path, one, other)[-1] == (
-        "augment=True is not clearly better than augment=False: +0.15 ± 0.05 percentage points of validation accuracy "
-        "(± standard error, 2 seeds) may be chance."
+    one = write_setting(tmp_path, "one", [0.98, 0.985, 0.982], augment=False)
+    other = write_setting(tmp_path, "other", [0.982, 0.986, 0.9821])  # 0.2, 0.1 and 0.01 points: 0.10 ± 0.05
+    assert compare(tmp_path, one, other)[-1].startswith(
+        "augment=True is not clearly better than augment=False: +0.10 ± 0.05 percentage points of validation accuracy "
+        "(3 seeds, p = 0.2"
     )
-    assert compare(tmp_path, one[:1], other[:1])[-1] == (
-        "augment=True has the best validation accuracy; only several seeds of each could show whether by chance."
-    )
+    equal = write_setting(tmp_path, "equal", [0.981, 0.986, 0.983], beta1=0.8)  # 0.1 points each: no spread to go by
+    for runs in ([one[:2], other[:2]], [one[:1], other[:1]], [one, equal]):
+        assert compare(tmp_path, *runs)[-1].endswith("; to see whether by chance, train with more common seeds.")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,8 @@ def test_settings_without_validation_images_stay_in_their_order_and_none_is_best
     assert lines[4:] == [
         "| beta1=0.8 | 1 | - | - | 90.00% | 0.0400 | - |",
         "| beta1=0.7 | 1 | - | - | 99.00% | 0.0400 | - |",
+        "",
+        "Some settings have no validation images, so none is the best.",
     ]
 
 
@@ -227,7 +229,7 @@ def test_settings_are_told_apart_by_colour_and_marker_and_their_splits_by_the_li
             assert looks[name] == looks[f"_{name}"]
             assert (lines[name].get_linestyle(), lines[f"_{name}"].get_linestyle()) == ("-", ":")
     (legend,) = figure.legends
-    assert legend.get_title().get_text() == "solid: validation images, dotted: test images"
+    assert legend.get_title().get_text() == "solid: validation images; dotted, hollow: test images"
     assert [text.get_text() for text in legend.get_texts()] == list(settings)
 
 

@@ -14,6 +14,7 @@ from conftest import REPOSITORY, SMALL
 from running import wait_for
 from test_train import assert_bitwise_equal, run_files
 
+import plot_results
 import sweep
 import train
 from common.files import lock
@@ -80,8 +81,16 @@ def test_finished_runs_are_not_run_again_and_more_seeds_are_added(flags, in_proc
     assert "mean ± standard deviation of 3 runs (seeds 0 to 2)" in capsys.readouterr().out
 
 
+def test_folder_of_a_setting_is_plotted_as_the_mean_of_its_seeds(flags, in_process, tmp_path, capsys):
+    assert sweep.main([*flags, "--seeds", "11"]) == 0
+    capsys.readouterr()
+    folder = tmp_path / "runs" / named(ONE_EPOCH)
+    assert plot_results.main([str(folder), "--output-dir", str(tmp_path / "results")]) == 0
+    assert "mean ± standard deviation of 11 runs (seeds 0 to 10)" in capsys.readouterr().out
+
+
 def test_settings_of_a_file_are_no_grid(flags, in_process, tmp_path, capsys):
-    (tmp_path / "settings.txt").write_text("default\n\nlearning_rate=0.02 augment=false\n")
+    (tmp_path / "settings.txt").write_text("# two settings\ndefault\n\nlearning_rate=0.02 augment=false\n")
     assert sweep.main(["--from", str(tmp_path / "settings.txt"), *flags, "--seeds", "1"]) == 0
     assert in_process == [
         f"{named(ONE_EPOCH)}/seed-0",
@@ -94,6 +103,7 @@ def test_run_that_fails_is_a_row_that_says_so_and_the_others_go_on(flags, in_pro
     text = (tmp_path / "runs" / "results.md").read_text(encoding="utf-8")
     failed = named(f"{ONE_EPOCH},learning_rate=1000000.0")
     assert f"| {failed}, seed-0 | failed: it failed | - | - | - | - | - |" in text
+    assert f"| {named(ONE_EPOCH)} | 1 | " in text  # the name of the setting that is left
     assert sweep.main(["learning_rate=1e6", *flags, "--seeds", "1"]) == 2
     assert "sweep.py: error: no run ended well: it failed" in capsys.readouterr().err
 
@@ -101,16 +111,30 @@ def test_run_that_fails_is_a_row_that_says_so_and_the_others_go_on(flags, in_pro
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--from", "{file}", "beta1=0.8"], "write the settings into {file} or into the command, not into both"),
+        (["--from", "{file}"], "'=' is no setting"),
         (["learning_rate"], "unrecognized arguments: learning_rate"),
         (["learning_rate="], "argument --learning-rate: invalid float value: ''"),
+        (
+            ["learning_rate", "=", "0.1"],
+            "'=' is no setting: write NAME=VALUE without spaces, as in learning_rate=0.003",
+        ),
+        (
+            ["learning_rte=0.1"],
+            "'learning_rte=0.1' is no setting: write NAME=VALUE without spaces, as in learning_rate",
+        ),
+        (["output_dir=a,b"], "'output_dir=a,b' is no setting"),
         (["learning_rate=0.1,fast"], "argument --learning-rate: invalid float value: 'fast'"),
+        (["learning_rate=0.1", "learning_rate=0.2"], "--learning-rate is given twice: write all its values in one"),
+        (["learning_rate=0.1", "--learning-rate=0.2"], "--learning-rate is given twice"),
+        (["augment=true,false", "--no-augment"], "--augment is given twice"),
         (["warm_up=0.1,2"], "--warm-up must be less than 1, not 2.0"),
-        (["speed=3"], "unrecognized arguments: --speed=3"),
         (["--speed", "3"], "unrecognized arguments: --speed 3"),
-        (["validation_size=200,1000"], "--validation-size 1000 leaves none of 1000 images to train on"),
-        (["--seed", "3"], "--seed and --resume are the sweep's own"),
-        (["seed=1,2"], "--seed and --resume are the sweep's own"),
-        (["--seeds", "0"], "--seeds and --jobs must be at least 1"),
+        (["validation_size=200,1000"], "--validation-size is given twice"),
+        (["beta1=2"], "--beta1 must be less than 1, not 2.0"),
+        (["--seed", "3"], "a sweep resumes by itself, and has the seeds 0 to N - 1 of --seeds N"),
+        (["seed=1,2"], "'seed=1,2' is no setting"),
+        (["--seeds", "0"], "N and --jobs at least 1"),
         (["--from", "none.txt"], "can't use none.txt: No such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -118,6 +142,8 @@ def test_run_that_fails_is_a_row_that_says_so_and_the_others_go_on(flags, in_pro
 def test_what_training_would_refuse_is_refused_before_anything_runs(
     flags, in_process, tmp_path, capsys, words, message
 ):
+    (tmp_path / "file").write_text("# settings\nbeta1 = 0.9\n")
+    words, message = [word.format(file=tmp_path / "file") for word in words], message.format(file=tmp_path / "file")
     assert sweep.main([*flags, *words]) == 2
     error = capsys.readouterr().err
     assert message in error

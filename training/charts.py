@@ -53,11 +53,9 @@ def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title
     """
     lines = []  # histories, prefix of the columns, label, colour, line, marker
     for (name, histories), color, marker in zip(settings.items(), COLORS, MARKERS, strict=False):
-        is_validated = histories[0][0].validation_loss is not None
+        in_legend = "" if histories[0][0].validation_loss is None else "_"  # Matplotlib leaves out names with _
         lines.append((histories, "validation", name, color, "-", marker))
-        lines.append(
-            (histories, "test", f"_{name}" if is_validated else name, color, ":", marker)
-        )  # _: not in the legend
+        lines.append((histories, "test", in_legend + name, color, ":", marker))
     if len(settings) == 1:
         (histories,) = settings.values()
         splits = {"train": "training", "validation": "validation", "test": "test"}
@@ -79,7 +77,8 @@ def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title
                     values = values.clip(LOWEST_ERROR)
                     labels["accuracy"] = f"error rate (%), with less than {LOWEST_ERROR} drawn as {LOWEST_ERROR}"
             mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
-            axes.plot(epochs, mean, line, marker=marker, markersize=5, color=color, label=label)
+            inside = "white" if line == ":" and len(settings) > 1 else color  # seen where an epoch is a single point
+            axes.plot(epochs, mean, line, marker=marker, ms=5, mfc=inside, color=color, label=label)
             if len(histories) > 1:
                 deviation = values.std(axis=0, ddof=1)
                 axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
@@ -92,7 +91,7 @@ def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title
     handles, names = figure.axes[0].get_legend_handles_labels()
     columns = max(1, min(4, 140 // (max(map(len, names)) + 8)))  # that fit
     legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=10)
-    legend.set_title("solid: validation images, dotted: test images" if len(settings) > 1 else "")
+    legend.set_title("solid: validation images; dotted, hollow: test images" if len(settings) > 1 else "")
     save_figure(figure, path, {"Software": None, "Description": description})
     save_figure(figure, path.with_suffix(".svg"), {"Date": None, "Description": description})
     return figure

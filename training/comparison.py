@@ -55,7 +55,8 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     names = [name for name in (settings[0] if settings else []) if len({setting[name] for setting in settings}) > 1]
     for group in groups.values():
         if len({run.config.seed for run in group}) < len(group):
-            raise UserError(f"a run is there twice (seed {group[0].config.seed}): name each run once")
+            twice = ", ".join(str(run.folder) for run in group)
+            raise UserError(f"two of {twice} have the same seed and settings: name each run once")
         if len({len(run.history) for run in group}) > 1:
             unfinished = min(group, key=lambda run: len(run.history))
             raise UserError(
@@ -74,14 +75,9 @@ def differences(runs: list[Run], others: list[Run]) -> np.ndarray:
 
 def mean_and_error(values: np.ndarray) -> str:
     """Format the mean of values with its standard error, which one value doesn't have."""
-    if len(values) == 0:
-        return "-"
-    error = f" ± {standard_error(values):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():+.2f}{error}"
-
-
-def standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+    if len(values) < 2:
+        return f"{values[0]:+.2f}" if len(values) else "-"
+    return f"{values.mean():+.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
 
 
 def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
@@ -101,6 +97,8 @@ def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
         ranked.sort(key=lambda name: np.mean(scores[name]["validation_loss"]))
         ranked.sort(key=lambda name: np.mean(scores[name]["validation_accuracy"]), reverse=True)
         verdict = "\n" + judge(groups, *ranked[:2]) if len(ranked) > 1 else ""
+    else:
+        verdict = "\nSome settings have no validation images, so none is the best.\n"
     heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), f"Points above {first}"]
     rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
     for name in ranked:
@@ -112,16 +110,12 @@ def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
 
 
 def judge(groups: dict[str, list[Run]], best: str, second: str) -> str:
-    """Say whether one setting is better than the next, or whether chance may have made the difference.
-
-    It is taken to be better if a t-test of the differences over the seeds says so, with less than 5% for chance.
-    """
-    from scipy.stats import t  # half a second
+    """Say whether one setting is better than the next, by a t-test of the differences over the seeds that both have."""
+    from scipy.stats import ttest_1samp  # half a second
 
     values = differences(groups[best], groups[second])
-    if len(values) < 2:
-        return f"{best} has the best validation accuracy; only several seeds of each could show whether by chance.\n"
-    gap = f"{mean_and_error(values)} percentage points of validation accuracy (± standard error, {len(values)} seeds)"
-    if values.mean() > t.ppf(0.975, len(values) - 1) * standard_error(values):
-        return f"{best} is best: {gap} over {second}.\n"
-    return f"{best} is not clearly better than {second}: {gap} may be chance.\n"
+    if len(values) < 3 or not values.std():  # two pairs may agree by chance, and three that are equal show no spread
+        return f"{best} has the best validation accuracy; to see whether by chance, train with more common seeds.\n"
+    p = float(ttest_1samp(values, 0)[1])  # pyright: ignore[reportArgumentType]
+    gap = f"{mean_and_error(values)} percentage points of validation accuracy ({len(values)} seeds, p = {p:.2g})"
+    return f"{best} is {'better' if p < 0.05 else 'not clearly better'} than {second}: {gap}.\n"

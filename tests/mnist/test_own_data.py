@@ -112,22 +112,22 @@ def test_arrays_of_another_size_and_the_other_way_round_become_a_data_set(tmp_pa
 
 IMAGES, LABELS = np.zeros((12, 28, 28), np.uint8), [0, 1] * 6
 WRONG = {
-    "floats": ({"images": IMAGES / 255}, r"images must be \(12, 28, 28\) uint8, not \(12, 28, 28\) float64"),
+    "floats": ({"images": IMAGES / 255}, r"images must be \(N, 28, 28\) uint8 .*, not \(12, 28, 28\) float64"),
     "another size": ({"images": np.zeros((12, 32, 32), np.uint8)}, r"not \(12, 32, 32\) uint8"),
-    "other labels": ({"labels": [0, 1]}, r"images must be \(2, 28, 28\) uint8, not \(12, 28, 28\)"),
+    "other labels": ({"labels": [0, 1]}, r"not \(12, 28, 28\) uint8 and \(2,\)"),
     "labels from 1": ({"labels": [1, 2] * 6}, "2 classes .256 at most., but labels from 1 to 2"),
     "negative labels": ({"labels": [-1, 1] * 6}, "but labels from -1 to 1"),
     "MNIST's name": ({"name": "mnist"}, "mnist is the name of another data set"),
     "auto": ({"name": "auto"}, "auto is the name of another data set"),
     "MNIST's folder": ({"name": "MNIST"}, "MNIST is the name of another data set"),
     "a folder of another": ({"name": "there"}, "there is the name of another data set"),
-    "a path": ({"name": "a/b"}, "the name of a data set has letters, digits, - and _ only, not 'a/b'"),
-    "no name": ({"name": ""}, "the name of a data set has letters"),
-    "fractions": ({"labels": [0, 0.5] * 6}, "labels must be whole numbers, one for each image, not .12,. float64"),
-    "one-hot labels": ({"labels": [[0, 1]] * 12}, r"labels must be whole numbers, one for each image, not \(12, 2\)"),
-    "names for labels": ({"labels": ["a", "b"] * 6}, "labels must be whole numbers"),
-    "a class twice": ({"classes": ["a", "a"]}, "the names of classes must differ"),
-    "two lines": ({"classes": ["a\nb", "c"]}, "the names of classes must differ and have one line each"),
+    "a path": ({"name": "a/b"}, "names need letters, digits, - and _, .* all different: 'a/b'"),
+    "no name": ({"name": ""}, "names need letters, digits"),
+    "fractions": ({"labels": [0, 0.5] * 6}, "and labels N whole numbers, not .12, 28, 28. uint8 and .12,. float64"),
+    "one-hot labels": ({"labels": [[0, 1]] * 12}, r"whole numbers, not .* and \(12, 2\)"),
+    "names for labels": ({"labels": ["a", "b"] * 6}, "labels N whole numbers"),
+    "a class twice": ({"classes": ["a", "a"]}, "those of classes one line, all different"),
+    "two lines": ({"classes": ["a\nb", "c"]}, "those of classes one line"),
 }
 
 
