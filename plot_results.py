@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.command_line import Parser, command, user_path
 from common.files import write_atomically
-from training.comparison import Run, by_setting, comparison, read_runs
+from training.comparison import Run, by_setting, comparison, read_run
 from training.metrics import describe_best, table_heading, table_row
 
 
@@ -28,9 +28,10 @@ def describe(groups: dict[str, list[Run]]) -> str:
     return f"{what}, mean ± standard deviation of {len(runs)} runs (seeds {named})"
 
 
-def seeds_in(folder: Path) -> list[Path]:
-    """Return the folders of the runs in the folder of a setting, as sweep.py makes it."""
-    return sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+def runs_in(folder: Path) -> list[Path]:
+    """Return the folder, if it is that of a run, or those of the runs of a sweep in it."""
+    runs = [] if (folder / "metrics.csv").exists() else [path.parent for path in folder.rglob("seed-*/metrics.csv")]
+    return sorted(runs, key=lambda run: (run.parent, len(run.name), run.name)) or [folder]
 
 
 def results_markdown(groups: dict[str, list[Run]], failures: dict[str, str] | None = None) -> str:
@@ -58,12 +59,12 @@ def write_results(groups: dict[str, list[Run]], markdown: str, folder: Path) -> 
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
-    parser.add_argument("runs", type=user_path, nargs="*", metavar="RUN_DIR", help="folder of a run")
+    parser.add_argument("runs", type=user_path, nargs="*", metavar="RUN_DIR", help="folder of a run, or of a sweep")
     parser.add_argument("--output-dir", type=user_path, default=Path("results"), help="(default: results)")
     args = parser.parse_args(argv)
 
-    folders = [path for folder in args.runs or [Path("checkpoints")] for path in seeds_in(folder) or [folder]]
-    groups = by_setting(run for folder in folders for run in read_runs(folder))
+    folders = [path for folder in args.runs or [Path("checkpoints")] for path in runs_in(folder)]
+    groups = by_setting(map(read_run, folders))
     print(markdown := results_markdown(groups))
     print(write_results(groups, markdown, args.output_dir))
 

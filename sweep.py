@@ -21,7 +21,7 @@ from common.command_line import Parser, UserError, command, user_path
 from common.files import FolderInUse, lock, read_json
 from mnist.dataset import choose_dataset, load_data
 from plot_results import results_markdown, write_results
-from training.comparison import by_setting, read_runs
+from training.comparison import by_setting, read_run
 from training.config import TrainConfig, flag, parse_arguments
 from training.run_files import describe_file, hash_code, load_checkpoint
 
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     missing.sort(key=lambda folder: runs[folder][1]["config"]["seed"])  # first one run of each setting
     print(f"{len(runs)} runs in {args.output_dir}, {len(runs) - len(missing)} are finished, {args.jobs} at once")
     failed = run_all({folder: runs[folder][0] for folder in missing}, args.jobs)
-    groups = by_setting(run for folder in runs if folder not in failed for run in read_runs(folder))
+    groups = by_setting(read_run(folder) for folder in runs if folder not in failed)
     if not groups:
         raise UserError(f"no run ended well: {'; '.join(set(failed.values())) or f'{args.file} has no settings'}")
     failures = {f"{folder.parent.name}, {folder.name}": reason for folder, reason in failed.items()}

@@ -1,7 +1,7 @@
 """Runs read back from their folders, grouped by setting, and compared. Needs no PyTorch."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from common.command_line import UserError
 from common.files import read_json
 from training.config import TrainConfig, config_from
-from training.metrics import EpochMetrics, best_epoch, read_seeds, summarize
+from training.metrics import EpochMetrics, best_epoch, read_metrics, summarize
 
 
 class Run(NamedTuple):
@@ -27,9 +27,9 @@ class Run(NamedTuple):
         return {name: value for name, value in asdict(self.config).items() if name != "seed"} | self.origin
 
 
-def read_runs(folder: Path) -> list[Run]:
-    """Return the run in a folder, or all runs if it is a folder of results/. Raises UserError if it holds none."""
-    histories, content = read_seeds(folder / "metrics.csv"), read_json(folder / "run.json")
+def read_run(folder: Path) -> Run:
+    """Return the run in a folder. Raises UserError if it holds none."""
+    history, content = read_metrics(folder / "metrics.csv"), read_json(folder / "run.json")
     config = config_from(content.get("config"), folder / "run.json")
     init, data = content.get("init") or "", content.get("dataset", {}).get("md5", {})
     origin = {
@@ -37,16 +37,13 @@ def read_runs(folder: Path) -> list[Run]:
         "data": "".join(md5[:2] for md5 in data.values()),
         "code": content.get("code", "")[:8],
     }
-    return [
-        Run(folder, config if seed is None else replace(config, seed=seed), history, origin)
-        for seed, history in histories.items()
-    ]
+    return Run(folder, config, history, origin)
 
 
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return the runs of each setting, named by what differs between the settings. Raises UserError.
 
-    Runs of one setting must differ in their seeds, and have as many epochs.
+    Where more than three things differ, a name has those alone in which the setting differs from the default. Runs of one setting must differ in their seeds, and have as many epochs.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -62,8 +59,9 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
             raise UserError(
                 f"{unfinished.folder} has {len(unfinished.history)} epochs, others have more: resume it first"
             )
-    labels = [", ".join(f"{name}={setting[name]}" for name in names) for setting in settings]
-    return dict(zip(labels, groups.values(), strict=True))
+    default = asdict(TrainConfig()) if len(names) > 3 else {}
+    different = [[f"{name}={one[name]}" for name in names if one[name] != default.get(name)] for one in settings]
+    return dict(zip([", ".join(texts) or "default" for texts in different], groups.values(), strict=True))
 
 
 def differences(runs: list[Run], others: list[Run]) -> np.ndarray:

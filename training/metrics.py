@@ -85,28 +85,15 @@ def metrics_csv(history: list[EpochMetrics]) -> str:
 
 
 def read_metrics(path: Path) -> list[EpochMetrics]:
-    """Read the metrics.csv of a run. Raises UserError as read_seeds does."""
-    (history,) = read_seeds(path).values()
-    return history
-
-
-def read_seeds(path: Path) -> dict[int | None, list[EpochMetrics]]:
-    """Read the metrics.csv of a run, whose key is None, or one in results/, which has several runs, by their seeds.
-
-    Raises UserError when it isn't one that train.py writes, or is cut off.
-    """
+    """Read the metrics.csv of a run. Raises UserError when it isn't one that train.py writes, or is cut off."""
     if not path.exists():
         raise UserError(f"there is no {path}: train first (python train.py), or name the folder of a run")
     try:
         text = path.read_text(encoding="utf-8")
         heading, *rows = csv.reader(text.splitlines())
-        if heading not in (COLUMNS, ["seed", *COLUMNS]) or not rows or not text.endswith("\n"):
+        if heading != COLUMNS or not rows or not text.endswith("\n"):
             raise ValueError("the heading, an epoch, or the end of a line is missing")
-        histories = {}
-        for row in rows:
-            seed = int(row.pop(0)) if heading[0] == "seed" else None
-            histories.setdefault(seed, []).append(parse(row))
-        return histories
+        return [parse(row) for row in rows]
     except ValueError as error:
         raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error
 
