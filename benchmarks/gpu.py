@@ -6,12 +6,16 @@ Takes about three minutes. Every number is measured in this run, on one GPU, mos
 """
 
 import argparse
+import contextlib
 import functools
+import io
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -22,7 +26,6 @@ from torch.utils.data import TensorDataset
 import train
 from benchmarks import REPOSITORY, speed
 from benchmarks.markdown import table
-from benchmarks.pool import fit
 from common.command_line import user_path
 from mnist.dataset import Data, load_data
 from training.config import TrainConfig
@@ -66,8 +69,9 @@ def run(config: TrainConfig, data: Data, change: Callable = unchanged) -> Run:
         return train_one_epoch(model, average, change(model), *arguments)
 
     started = time.perf_counter()
-    with patch.object(train, "train_one_epoch", train_changed):
-        history = fit(config, data)
+    quiet, changed = contextlib.redirect_stdout(io.StringIO()), patch.object(train, "train_one_epoch", train_changed)
+    with tempfile.TemporaryDirectory() as folder, quiet, changed:
+        history = train.fit(config, data, Path(folder))
     seconds = time.perf_counter() - started
     return Run(seconds, history[-1].validation_accuracy, best_epoch(history).test_accuracy)
 

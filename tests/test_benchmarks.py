@@ -1,4 +1,3 @@
-import json
 import math
 import re
 from itertools import chain
@@ -11,7 +10,7 @@ from drawing import draw
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import gpu, pictures, reading_weights, scaling, speed, textbook
+from benchmarks import gpu, pictures, reading_weights, speed, textbook
 from benchmarks.pictures import enlarge
 from model import DigitCNN
 from own_digits.digit_image import BOX, CENTRE
@@ -39,14 +38,6 @@ def test_line_of_the_textbook_loop_is_understood_by_the_comparison():
 
 def test_matrix_multiply_rate_is_a_rate():
     assert math.isfinite(rate := speed.matmul_flops_per_second(64)) and rate > 1e6
-
-
-def test_steps_of_one_process_are_timed(data, monkeypatch, capsys):
-    monkeypatch.setattr(scaling, "load_data", lambda name, data_dir: data)
-    scaling.measure_here([100, 400], "")
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["batch_size"] for record in records] == [100, 400]
-    assert all(record["images_per_second"] > 0 and record["allreduce_milliseconds"] == 0 for record in records)
 
 
 @pytest.mark.exhaustive

@@ -7,7 +7,7 @@ from conftest import REPOSITORY
 
 import plot_results
 from training.charts import draw_curves
-from training.comparison import Run
+from training.comparison import Run, by_setting
 from training.config import TrainConfig
 from training.metrics import EpochMetrics, metrics_csv
 
@@ -90,14 +90,18 @@ def test_curves_say_what_stands_for_no_error_on_their_logarithmic_axis(tmp_path,
     assert errors.get_ylabel() == "error rate (%)" + ", with less than 0.01 drawn as 0.01" * is_told
 
 
-@pytest.mark.parametrize("recipe", ["default", "textbook", "reading"])
-def test_published_runs_are_plotted_as_they_are(recipe, tmp_path, capsys):
-    folder = REPOSITORY / "results" / recipe
+@pytest.mark.parametrize("name", ["default", "ablation", "reading"])
+def test_folder_of_a_sweep_or_of_a_run_is_plotted_as_it_is(name, tmp_path):
+    folder = REPOSITORY / "results" / name
     assert plot_results.main([str(folder), "--output-dir", str(tmp_path)]) == 0
-    if recipe != "reading":
-        assert (tmp_path / "results.md").read_text(encoding="utf-8") == (folder / "results.md").read_text(
-            encoding="utf-8"
-        )
+    if name != "reading":
+        assert (tmp_path / "results.md").read_bytes() == (folder / "results.md").read_bytes()
+
+
+def test_long_name_of_a_setting_has_what_differs_from_the_default_alone(tmp_path):
+    changes = [{}, {"learning_rate": 0.02, "weight_decay": 0.3, "beta2": 0.99}, {"augment": False}]
+    runs = [Run(tmp_path, TrainConfig(epochs=2, **change), [], {}) for change in changes]
+    assert list(by_setting(runs)) == ["default", "learning_rate=0.02, weight_decay=0.3, beta2=0.99", "augment=False"]
 
 
 def test_without_validation_images_there_is_no_curve_and_a_dash(tmp_path):

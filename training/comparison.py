@@ -43,7 +43,8 @@ def read_run(folder: Path) -> Run:
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return the runs of each setting, named by what differs between the settings. Raises UserError.
 
-    Where more than three things differ, a name has those alone in which the setting differs from the default. Runs of one setting must differ in their seeds, and have as many epochs.
+    Runs of one setting must differ in their seeds, and have as many epochs. Where more than three things differ, a name
+    has those alone in which the setting differs from the default.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -97,7 +98,8 @@ def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
         verdict = "\n" + judge(groups, *ranked[:2]) if len(ranked) > 1 else ""
     else:
         verdict = "\nSome settings have no validation images, so none is the best.\n"
-    heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), f"Points above {first}"]
+    above = f"Points above {first if len(first) < 40 else 'that with a dash'}"
+    heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), above]
     rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
     for name in ranked:
         cells = [summarize(field, values) for field, values in scores[name].items()]
