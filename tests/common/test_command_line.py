@@ -44,7 +44,7 @@ def test_command_runs_in_another_thread_than_the_main_one(run_dir, tmp_path, cap
 
 WAITING = """
 import signal, plot_results
-plot_results.read_runs = lambda _: (print("waiting", flush=True), signal.pause())
+plot_results.read_run = lambda _: (print("waiting", flush=True), signal.pause())
 plot_results.main(["run"])
 """
 
