@@ -292,7 +292,7 @@ def test_changes_of_different_lines_can_be_made_together(first, tmp_path, small_
             cwd=tmp_path / "program",
             env=environment,
         )
-    if shutil.which("tensorboard"):
+    if importlib.util.find_spec("tensorboard"):
         run(tmp_path / "program", "train.py", *small_run, "--epochs", "1", "--learning-rate", "0.05")
 
 
