@@ -1,4 +1,4 @@
-"""Read the digits in pictures: photos, drawings, MNIST's own images.
+"""Read the digits in pictures, one or many in each: photos, drawings, MNIST's own images.
 
 python predict.py photo.jpg drawing.png
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from common.command_line import Parser, UserError, command, print_error, print_line, user_path
 from model import DigitCNN
 from own_digits.picture_file import find_pictures
-from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_digit
+from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_number
 
 
 def expand(path: Path) -> list[Path]:
@@ -32,7 +32,7 @@ def printable(path: Path) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser("predict.py", description="Read the digits in pictures, one digit in each.")
+    parser = Parser("predict.py", description="Read the digits in pictures, one or many in each.")
     add = parser.add_argument
     add("images", type=user_path, nargs="+", metavar="IMAGE", help="a picture, or a folder of pictures")
     add("--checkpoint", type=user_path, help=f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt)")
@@ -50,24 +50,23 @@ def main(argv: list[str] | None = None) -> int:
 
     paths = [file for path in args.images for file in expand(path)]
     names = [printable(path) for path in paths]
-    width, class_width = max(map(len, ["file", *names])), max(map(len, ["digit", *classes]))
+    width, class_width = max(map(len, ["file", *names])), max(11, *map(len, classes))
     if not args.json:
-        print(f"weights: {weights}\n\n{'file':{width}}  {'digit':>{class_width}}  probability  runner-up", flush=True)
+        print(f"weights: {weights}\n\n{'file':{width}}  {'number':>{class_width}}  probability  runner-up", flush=True)
     answers = []
     for path, name in zip(paths, names, strict=True):
         try:
-            answer = read_digit(model, path)
+            answer = read_number(model, path)
         except UserError as error:
             print_error("predict.py", f"{name}: {error}")
             continue
         if args.json:
             print(json.dumps({"file": str(path), "weights": weights, **answer.summary(classes)}), flush=True)
         else:
-            digit, runner_up, *_ = answer.digits
-            best = f"{classes[digit]:>{class_width}}  {answer.probabilities[digit]:11.2%}"
-            print(f"{name:{width}}  {best}  {classes[runner_up]} {answer.probabilities[runner_up]:7.2%}", flush=True)
-        answer.picture.thumbnail((400, 400))  # enough for the preview, and memory stays small with many pictures
-        answers.append((name, answer))
+            best = f"{answer.number(classes):>{class_width}}  {answer.probability:11.2%}"
+            runner_up, probability = answer.runner_up(classes)
+            print(f"{name:{width}}  {best}  {runner_up} {probability:7.2%}", flush=True)
+        answers.append((name, answer.small()))
     if args.preview and answers:
         from own_digits.preview import draw_answers
 

@@ -10,6 +10,7 @@ CPU cores.
 """
 
 import argparse
+import difflib
 import io
 import os
 import sys
@@ -31,7 +32,8 @@ from common.command_line import UserError, user_path
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.reader import READING_WEIGHTS, read_digit
+from own_digits.layers import DIGITS
+from own_digits.reader import READING_WEIGHTS, read_number
 from training.config import TrainConfig
 from training.run_files import load_weights
 
@@ -286,7 +288,51 @@ HARD = {
     "a frame along the edges": in_border,
     "touches the edges of a grey sheet on white": on_grey_sheet,
 }
+NUMBERS = {  # options of write_number, how many digits, and the paper
+    "five digits, gaps of 50% to 100%": ({"gap": (0.5, 1)}, 5, "blank paper"),
+    "five digits, gaps of 10% to 50%": ({"gap": (0.1, 0.5)}, 5, "blank paper"),
+    "five digits that touch, gaps of -10% to 0%": ({"gap": (-0.1, 0)}, 5, "blank paper"),
+    "two digits": ({}, 2, "blank paper"),
+    "eight digits": ({}, 8, "blank paper"),
+    "two rows of three": ({"rows": 2}, 6, "blank paper"),
+    "three rows of three": ({"rows": 3}, 9, "blank paper"),
+    "five digits in a frame": ({"frame": True}, 5, "blank paper"),
+    "three digits with signs between": ({"signs": True}, 3, "blank paper"),
+    **{f"five digits: {kind}": ({}, 5, kind) for kind, make in PHOTOS.items()
+       if getattr(make, "func", None) is photograph},
+}  # fmt: skip
 SHAPES = {"1 with an upstroke": 1, "9 with a hook": 9, "9 with a small head": 9, "6 with a wide hat": 6}
+
+
+def write_number(images: list[np.ndarray], random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False):
+    """Return ink, (H, W): digits, each 84 to 156 pixels high, beside each other in rows, all a little slanted.
+
+    images are MNIST's, (28, 28) uint8. The gaps between digits lie in a range, in widths of 72 pixels. There may be
+    plus and minus signs between them, and a frame around them.
+    """
+    pen, ink = round(120 * random.uniform(0.05, 0.12)), np.zeros((264 * rows + 180, 400 * len(images) + 240))
+    for row, part in enumerate(np.array_split(images, rows)):
+        x = round(random.uniform(96, 144))
+        for image in part:
+            height = round(120 * random.uniform(0.7, 1.3))
+            digit = redraw(image, random, height, pen, canvas=height + 3 * pen)
+            left, top, right, bottom = Image.fromarray(digit > 0).getbbox()
+            base = 240 + 264 * row + round(random.uniform(-12, 12))
+            place = np.s_[base - bottom + top : base, x : x + right - left]
+            ink[place] = np.maximum(ink[place], digit[top:bottom, left:right])
+            x += right - left + round(72 * random.uniform(*gap))
+            if signs and image is not part[-1]:
+                ink[base - 60 : base - 60 + pen, x : x + 45] = 1
+                if random.random() < 0.5:
+                    ink[base - 82 : base - 37, x + 22 - pen // 2 : x + 22 + pen // 2] = 1
+                x += 45 + round(72 * random.uniform(*gap))
+    shear, angle = random.uniform(-0.2, 0.2), np.radians(random.uniform(-4, 4))
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [shear - np.sin(angle), np.cos(angle)]])
+    centre = np.array(ink.shape) / 2
+    ink = ndimage.affine_transform(ink, matrix, centre - matrix @ centre, order=1)
+    left, top, right, bottom = Image.fromarray(ink > 0.5).getbbox()
+    ink = np.pad(ink[top:bottom, left:right], random.integers(40, 160, (2, 2)))
+    return np.pad(np.pad(ink, pen, constant_values=1), 30) if frame else ink
 
 
 def pixels_of(group: str, kind: str, image: np.ndarray, index: int) -> np.ndarray:
@@ -329,10 +375,46 @@ def read(job: tuple[str, str, bool, int], split: str, data_dir: Path, checkpoint
     file_format = "png" if group in ("images", "drawings") else "jpeg"
     pixels = pixels_of(group, kind, images[index].numpy(), index)
     try:
-        answer = read_digit(model(checkpoint), picture_file(pixels, is_dark, file_format))
+        answer = read_number(model(checkpoint), picture_file(pixels, is_dark, file_format))
     except UserError:
-        return False, 0  # an error counts as a misread digit
-    return answer.digits[0] == labels[index].item(), max(answer.probabilities)
+        return False, 0  # an error counts as a misread digit, and so do several digits
+    return answer.number(DIGITS) == str(labels[index].item()), answer.probability
+
+
+def read_numbers(job: tuple[str, int], split: str, data_dir: Path, checkpoint: Path) -> tuple[bool, float, bool]:
+    """Return whether a number is read, which share of its characters is, and whether its first digit alone is read."""
+    options, count, paper = NUMBERS[job[0]]
+    random, (images, labels) = np.random.default_rng(job[1]), images_of(split, data_dir).tensors
+    chosen = random.integers(len(images), size=count)
+    rows = np.array_split(labels[chosen].numpy(), options.get("rows", 1))
+    wanted = " ".join("".join(map(str, row)) for row in rows)
+
+    def text(indices: np.ndarray, **options) -> str:
+        photo = PHOTOS[paper](write_number(list(images[indices].numpy()), random, **options))
+        try:
+            return read_number(model(checkpoint), picture_file(photo, True, "jpeg")).number(DIGITS)
+        except UserError:
+            return ""
+
+    found = text(chosen, **options)
+    matches = difflib.SequenceMatcher(None, found, wanted, autojunk=False).get_matching_blocks()
+    return found == wanted, sum(match.size for match in matches) / len(wanted), text(chosen[:1]) == wanted[0]
+
+
+def numbers_table(count: int, pool: ProcessPoolExecutor, **where) -> str:
+    """Return how many numbers of each kind are read, and how that compares with single digits on such paper."""
+    rows, alone = [], {True: [], False: []}  # on blank paper, on other paper
+    for kind in NUMBERS:
+        found = pool.map(partial(read_numbers, **where), [(kind, index) for index in range(count)], chunksize=5)
+        right, shares, singles = zip(*found, strict=True)
+        alone[NUMBERS[kind][2] == "blank paper"] += singles
+        rows.append([kind, np.mean(right), np.mean(shares)])
+        print(*rows[-1], sep="\t", file=sys.stderr)
+    for row in rows:
+        _, digits, paper = NUMBERS[row[0]]
+        single = np.mean(alone[paper == "blank paper"])
+        row[1:] = f"{row[1]:.2%}", f"{row[2]:.2%}", f"{single:.2%}", f"{row[1] / single**digits:.3f}"
+    return table(["Numbers", "Read", "Characters", "Single digits", "Numbers read / single digits ^ length"], rows)
 
 
 def measure(
@@ -371,18 +453,21 @@ def main() -> None:
         "--images", type=int, default=1_000, help="how many images are saved as they are (default: 1,000)"
     )
     parser.add_argument("--drawings", type=int, default=300, help="how many are redrawn (default: 300)")
+    parser.add_argument("--numbers", type=int, default=100, help="how many numbers of each kind (default: 100)")
     args = parser.parse_args()
     split = images_of(args.split, args.data_dir)
     images, drawings = (min(count, len(split)) for count in (args.images, args.drawings))
     exact = [evaluate(model(args.checkpoint), TensorDataset(*split[:count])).accuracy for count in (images, drawings)]
     headings = ["Dark on light", "Light on dark"]
+    where = {"split": args.split, "data_dir": args.data_dir, "checkpoint": args.checkpoint}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        run = partial(measure, pool=pool, split=args.split, data_dir=args.data_dir, checkpoint=args.checkpoint)
+        run = partial(measure, pool=pool, **where)
         image_rows, _ = run("images", IMAGES, images)
         drawing_rows, drawn = run("drawings", DRAWINGS, drawings)
         photo_rows, photos = run("photos", PHOTOS, drawings)
         hard_rows, hard = run("hard", HARD, drawings)
         shape_rows, shapes = run("shapes", SHAPES, drawings)
+        numbers = numbers_table(args.numbers, pool, **where)
     answers = drawn + photos + hard + shapes
     sure = [is_right for is_right, probability in answers if probability >= 0.99]
     parts = [
@@ -394,6 +479,8 @@ def main() -> None:
         table(["Hard ones: random pens and sizes", "Read"], hard_rows),
         f"The first {drawings:,} ones, sixes and nines, in unusual shapes:",
         table(["Shapes: random pens and sizes", "Read"], shape_rows),
+        f"Numbers of random {args.split} images, drawn again, {args.numbers:,} of each kind:",
+        numbers,
         f"Of the answers to all {len(answers):,} pictures drawn again, {len(sure) / len(answers):.1%} claim at "
         f"least 99%, and {sum(sure) / len(sure):.2%} of those are right.",
     ]

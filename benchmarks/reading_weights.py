@@ -43,8 +43,9 @@ from benchmarks.pictures import (
 from common.command_line import Parser, command, user_path
 from common.files import read_json, write_atomically
 from mnist.dataset import load_data
-from own_digits.digit_image import COUNT, normalize
+from own_digits.digit_image import normalize
 from own_digits.ink import find_candidates
+from own_digits.number import COUNT
 from own_digits.picture_file import read_picture
 from training.config import TrainConfig
 from training.metrics import metrics_csv

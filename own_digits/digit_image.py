@@ -11,12 +11,13 @@ that it is surest of, unless size and surroundings speak against it. And strokes
 """
 
 import math
+from itertools import product
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
-from torch import nn
 
 from common.command_line import UserError
 from own_digits.ink import find_candidates
@@ -31,25 +32,6 @@ MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into wh
 MAX_DIGIT_STROKE_WIDTH = 9  # MNIST pixels; what is wider is a shadow or a dot
 
 
-def digit_image(picture: Image.Image, model: nn.Module) -> np.ndarray:
-    """Return the digit in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
-
-    The network, in evaluation mode, chooses between the parts of the picture that may be the digit. Raises UserError
-    when there is no digit.
-    """
-    if (image := as_mnist(picture)) is not None:
-        return image
-    image, box, score = find_digit(picture, model)
-    extent = (box[2:] - box[:2]).max()
-    if extent < max(picture.size) / 2:  # look closer
-        top, left = np.floor(box[:2] - extent / 2).clip(0).astype(int)
-        bottom, right = np.ceil(box[2:] + extent / 2).clip(0, picture.size[::-1]).astype(int)
-        image, _, score = find_digit(picture.crop((left, top, right, bottom)), model)
-    if score < MIN_SCORE:
-        raise UserError(NO_DIGIT)
-    return image
-
-
 def character_image(picture: Image.Image) -> np.ndarray:
     """Return the character in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
 
@@ -61,25 +43,6 @@ def character_image(picture: Image.Image) -> np.ndarray:
     if image is None:
         raise UserError("there is no ink in the picture, or its strokes are too wide")
     return image
-
-
-def find_digit(picture: Image.Image, model: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the likeliest digit in a picture, as (28, 28) uint8, with its box, in pixels, and score.
-
-    Raises UserError when nothing may be a digit.
-    """
-    candidates = [(normalize(part.ink), part) for part in find_candidates(picture, COUNT)]
-    candidates = [(image, part) for image, part in candidates if image is not None]
-    if not candidates:
-        raise UserError(NO_DIGIT)
-    images = torch.from_numpy(np.stack([image for image, _ in candidates])).unsqueeze(1) / 255  # (N, 1, 28, 28)
-    with torch.inference_mode():
-        log_probabilities = model(images).log_softmax(dim=1)
-    # The Kullback-Leibler divergence of the probabilities, (N, classes), from equal ones: high if the network is sure.
-    divergences = -math.log(log_probabilities.shape[1]) - log_probabilities.mean(dim=1)
-    scores = DIVERGENCE_WEIGHT * divergences.log1p().numpy() + [part.score for _, part in candidates]
-    image, part = candidates[scores.argmax()]
-    return image, part.box, scores.max()
 
 
 def as_mnist(picture: Image.Image) -> np.ndarray | None:
@@ -133,3 +96,13 @@ def scale_to_box(ink: np.ndarray) -> np.ndarray:
     size = [max(1, round(OVERSAMPLING * BOX / max(lengths) * length)) for length in lengths]
     image = Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC, box)
     return np.asarray(image).clip(0, 1)
+
+
+def views(image: torch.Tensor) -> torch.Tensor:
+    """Return an image, (28, 28), as it is, and a little rotated, smaller and larger: (9, 1, 28, 28)."""
+    maps = []
+    for degrees, scale in product((0, -10, 10), (1, 0.85, 1.15)):
+        cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
+        maps.append([[cos, -sin, 0], [sin, cos, 0]])
+    grid = F.affine_grid(torch.tensor(maps), [len(maps), 1, *image.shape], align_corners=False)
+    return F.grid_sample(image.expand(len(maps), 1, -1, -1), grid, align_corners=False)

@@ -4,9 +4,10 @@ The paper is the picture after a grey closing, which removes dark strokes (or li
 ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
 Analysis", 2nd edition, section 4.5). How dark the strokes are, and whether the paper is ruled, is not known, so two
 thresholds are tried, and an opening that removes lines. Each way gives a candidate or two, and the network chooses
-between them (digit_image.py).
+between them (number.py).
 """
 
+import math
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
-CLOSING_SIZE = 1 / 3  # of the picture's longer side; strokes must be narrower
+CLOSING_SIZE = 1 / 3  # of the longer side, or of twice the height of digits; strokes must be narrower
+LONGEST = 1200  # pixels on the longer side of a closer look, in which a digit takes half of WORKING_SIZE
 SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
@@ -28,22 +30,26 @@ class Candidate(NamedTuple):
     ink: np.ndarray  # (h, w) in [0, 1], in the working size
     box: np.ndarray  # (4,): top, left, bottom, right, in pixels of the picture
     score: float  # a logarithm of how much its size and surroundings speak for it
+    region: np.ndarray  # (4,): the box around it and all parts of similar height
 
 
-def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
+def find_candidates(picture: Image.Image, count: int, height: float = 0) -> list[Candidate]:
     """Return the parts of a picture, of mode RGB, that are likeliest to be the digit, at most count, the best first.
 
-    None has a score that is MAX_GAP or more below the best one's.
+    Given the height of digits, in pixels, the parts of similar height together are candidates, too. None has a score
+    that is MAX_GAP or more below the best one's.
     """
-    scale = min(1, WORKING_SIZE / max(picture.size))  # small pictures keep their size
+    longest = min(LONGEST, max(picture.size) / height * WORKING_SIZE / 2) if height else WORKING_SIZE
+    scale = min(1, longest / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
     spread = np.abs(channel - np.median(channel)).mean()  # the pixels' mean distance from a brightness, at its least
+    closing_size = max(3, round(CLOSING_SIZE * min(2 * scale * height or math.inf, max(channel.shape))))
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
     candidates = {}
     for is_dark in (True, False):
-        ink, paper = top_hat(channel, max(3, round(CLOSING_SIZE * max(channel.shape))), is_dark)
+        ink, paper = top_hat(channel, closing_size, is_dark)
         if ink.max() < max(0.05, 8 * noise):
             continue  # no ink
         ink = ink / (0.9 * np.percentile(ink[ink > ink.max() / 2], 98))  # 1 is now the darkness of a solid stroke
@@ -55,7 +61,7 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
         opened = {1: ink, 3: ndimage.grey_opening(ink, 3)}
         for opening_size, threshold in SEGMENTATIONS:
             labels, number = cast(tuple, ndimage.label(opened[opening_size] > threshold, EIGHT_CONNECTED))
-            for selected, box in find_groups(ink, labels) if number else []:
+            for selected, box, region in find_groups(ink, labels, height > 0) if number else []:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
                 share = min(0.3, mask.size / channel.size)  # of the picture
@@ -67,10 +73,11 @@ def find_candidates(picture: Image.Image, count: int) -> list[Candidate]:
                 place = box + [y0, x0, y0, x0]  # in the whole picture
                 key = (is_dark, *(place // 5), round(2 * np.log(mask.sum())))  # near-duplicates share it
                 if key not in candidates or candidates[key][0] < score:
-                    candidates[key] = score, place, (box, ink / (2 * threshold), labels, selected)
+                    parts = box, ink / (2 * threshold), labels, selected
+                    candidates[key] = score, place, region + [y0, x0, y0, x0], parts
     best = sorted(candidates.values(), key=lambda candidate: -candidate[0])[:count]
     best = [candidate for candidate in best if candidate[0] > best[0][0] - MAX_GAP]
-    return [Candidate(cut_out(*parts), place / scale, score) for score, place, parts in best]
+    return [Candidate(cut_out(*parts), place / scale, score, region / scale) for score, place, region, parts in best]
 
 
 def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -97,34 +104,67 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
     return paper - channel, 1 - paper
 
 
-def find_groups(ink: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the heaviest component of ink, (H, W), and the heaviest of those that touch the fewest borders.
+def find_groups(ink: np.ndarray, labels: np.ndarray, rows: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return the groups of components of ink, (H, W), that may be a digit, and with rows those that may be digits.
 
-    labels, (H, W), are 1 to N for the components, 0 for the background. With each component come those close to it,
-    as a digit may be in pieces. A component around another one is left out, as a frame, or the table around a sheet.
-    Each group is given by which labels it has, (N + 1,) bool, and by its box.
+    labels, (H, W), are 1 to N for the components, 0 for the background. A digit is the heaviest component, of all, of
+    those that are no frame, or of those that touch the fewest borders, with each component close to it, as a digit may
+    be in pieces. Each group is given by which labels it has, (N + 1,) bool, by its box, and by its region, the box
+    around it and all components of similar height.
     """
-    weights = np.bincount(labels.ravel(), ink.ravel())[1:]  # (N,)
-    boxes = np.array([[y.start, x.start, y.stop, x.stop] for y, x in ndimage.find_objects(labels)])  # (N, 4)
-    borders = (boxes == [0, 0, *ink.shape]).sum(axis=1)
+    weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)  # (N,), (N, 4)
+    borders, heights = (boxes == [0, 0, *ink.shape]).sum(axis=1), boxes[:, 2] - boxes[:, 0]
+    is_frame = np.zeros(len(weights), bool)
     heavy = np.flatnonzero(weights > 0.01 * weights.max())
-    inner, outer = boxes[heavy], boxes[heavy, None]
-    encloses = ((outer[..., :2] < inner[:, :2]) & (outer[..., 2:] > inner[:, 2:])).all(axis=2)  # [i, j]: i encloses j
-    weights[heavy[(encloses & (weights[heavy] > 0.1 * weights[heavy, None])).any(axis=1)]] = 0
-    fewest = borders[weights > 0].min()
+    for index in heavy:  # what surrounds another one, or the sheet on a table
+        (top, left, bottom, right), others = boxes[index], heavy[weights[heavy] > 0.1 * weights[index]]
+        inner = boxes[others[((boxes[others] - boxes[index]) * [1, 1, -1, -1] > 0).all(axis=1)]]
+        if len(inner):
+            is_ink = labels[top:bottom, left:right] == index + 1
+            middles = (inner[:, :2] + inner[:, 2:]) // 2 - [top, left]
+            is_frame[index] = (
+                borders[index] > 0 or np.asarray(ndimage.binary_fill_holes(is_ink))[tuple(middles.T)].any()
+            )
+            height, width = np.array(is_ink.shape) // 8 + 1
+            corners = [is_ink[y, x].any() for y in np.s_[:height, -height:] for x in np.s_[:width, -width:]]
+            if is_frame[index] and (borders[index] > 2 or all(corners)):
+                weights[index] = 0  # not a 0 with a stroke in it
+    plain = weights * ~is_frame
     groups = []
-    for index in {weights.argmax(), (weights * (borders == fewest)).argmax()}:
+    for index in {weights.argmax(), plain.argmax(), (plain * (borders == borders[plain > 0].min())).argmax()}:
+        others = (weights > 0.03 * weights[index]) & (borders <= borders[index]) & (is_frame <= is_frame[index])
         selected, box = np.arange(len(weights)) == index, boxes[index]
-        others = (weights > 0.03 * weights[index]) & (borders <= borders[index])
         while True:
-            gaps = np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(axis=1)
-            close = others & ~selected & (gaps < 0.25 * (box[2:] - box[:2]).max())
+            close = others & ~selected & (gaps(boxes, box) < 0.25 * (box[2:] - box[:2]).max())
             if not close.any():
                 break
             selected |= close
-            box = np.concatenate([boxes[selected, :2].min(axis=0), boxes[selected, 2:].max(axis=0)])
-        groups.append((np.append(False, selected), box))
+            box = around(boxes[selected])
+        height = box[2] - box[0]
+        is_similar = (weights > 0.1 * weights[index]) & (heights > 0.4 * height) & (heights < 2.5 * height)
+        row = selected | others & ~is_frame & is_similar
+        groups.append((np.append(False, selected), box, region := around(boxes[row])))
+        if rows and (row != selected).any():
+            nearest = np.min([gaps(boxes, other) for other in boxes[row]], axis=0)
+            row |= others & ~is_frame & (nearest < 0.25 * height)
+            groups.append((np.append(False, row), around(boxes[row]), region))
     return groups
+
+
+def gaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the larger of the horizontal and the vertical gap between boxes, (N, 4), and a box; below 0: overlap."""
+    return np.maximum(boxes[:, :2] - box[2:], box[:2] - boxes[:, 2:]).max(axis=1)
+
+
+def boxes_of(labels: np.ndarray) -> np.ndarray:
+    """Return the box of each label from 1 to the highest one, (N, 4): zeros where there is none."""
+    slices = [found or (slice(0, 0), slice(0, 0)) for found in ndimage.find_objects(labels)]
+    return np.array([[y.start, x.start, y.stop, x.stop] for y, x in slices])
+
+
+def around(boxes: np.ndarray) -> np.ndarray:
+    """Return the box, (4,), around boxes, (N, 4)."""
+    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
 def cut_out(box: np.ndarray, ink: np.ndarray, labels: np.ndarray, selected: np.ndarray) -> np.ndarray:

@@ -1,18 +1,16 @@
-"""Read the digit in a picture file: which weights are used, and what the network answers."""
+"""Read the digits in a picture file: which weights are used, and what the network answers."""
 
 import math
-from itertools import product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
 from model import DigitCNN
-from own_digits.digit_image import digit_image
+from own_digits.number import Digit, read_digits
 from own_digits.picture_file import read_picture
 from training.run_files import load_weights
 
@@ -24,19 +22,52 @@ class Answer(NamedTuple):
     """What the network reads in a picture."""
 
     picture: Image.Image  # upright, RGB
-    image: np.ndarray  # (28, 28) uint8: what the network sees
-    probabilities: list[float]  # of the classes
+    rows: list[list[Digit]]
 
     @property
-    def digits(self) -> list[int]:
-        """The classes, by number, from the most to the least probable."""
-        return sorted(range(len(self.probabilities)), key=lambda digit: -self.probabilities[digit])
+    def digits(self) -> list[Digit]:
+        """All digits, in reading order."""
+        return [digit for row in self.rows for digit in row]
+
+    @property
+    def probability(self) -> float:
+        """The probability that all digits are right, if each is so by itself."""
+        return math.prod(float(digit.probabilities.max()) for digit in self.digits)
+
+    def number(self, classes: list[str], second: Digit | None = None) -> str:
+        """Return the names of all digits; of one, if given, that of its second most probable class.
+
+        Between rows is a space, and between names if one is longer than a character.
+        """
+        between = " " if max(map(len, classes)) > 1 else ""
+        names = [[classes[digit.ranking[digit is second]] for digit in row] for row in self.rows]
+        return " ".join(between.join(row) for row in names)
+
+    def runner_up(self, classes: list[str]) -> tuple[str, float]:
+        """Return the next most probable number, in which one digit differs, and its probability."""
+        ratios = [np.divide(*np.sort(digit.probabilities)[-2:]) for digit in self.digits]  # of the second to the first
+        return self.number(classes, self.digits[int(np.argmax(ratios))]), self.probability * float(max(ratios))
+
+    def small(self) -> "Answer":
+        """Return the answer with a picture of 400 pixels at most: enough for the preview, and small in memory."""
+        picture = self.picture.copy()
+        picture.thumbnail((400, 400))
+        scale = max(picture.size) / max(self.picture.size)
+        return Answer(picture, [[digit._replace(box=scale * digit.box) for digit in row] for row in self.rows])
 
     def summary(self, classes: list[str]) -> dict:
         """Return the answer as it is written in JSON; classes are the names of the classes."""
-        digit, runner_up, *_ = self.digits
-        best = {"digit": classes[digit], "probability": self.probabilities[digit], "runner_up": classes[runner_up]}
-        return {**best, "classes": classes, "probabilities": self.probabilities}
+        digits = [
+            {
+                "digit": classes[digit.ranking[0]],
+                "probability": float(digit.probabilities.max()),
+                "probabilities": digit.probabilities.tolist(),
+                "box": digit.box[[1, 0, 3, 2]].round(1).tolist(),  # left, top, right, bottom
+            }
+            for digit in self.digits
+        ]
+        whole = {"number": self.number(classes), "probability": self.probability}
+        return {**whole, "runner_up": self.runner_up(classes)[0], "classes": classes, "digits": digits}
 
 
 class Weights(NamedTuple):
@@ -71,23 +102,7 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> Weights:
     return Weights(f"{path}{run}{reason}", classes, note)
 
 
-def read_digit(model: DigitCNN, file: Path | BinaryIO) -> Answer:
-    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it.
-
-    The probabilities are averages over nine views of the image, as a network is often too sure of a single one.
-    """
+def read_number(model: DigitCNN, file: Path | BinaryIO) -> Answer:
+    """Return what the network reads in a picture file. Raises UserError when there is no picture or no digit in it."""
     picture = read_picture(file)
-    image = digit_image(picture, model)
-    with torch.inference_mode():
-        probabilities = model.probabilities(views(torch.from_numpy(image) / 255)).mean(dim=0)  # (9, 10) -> (10,)
-    return Answer(picture, image, probabilities.tolist())
-
-
-def views(image: torch.Tensor) -> torch.Tensor:
-    """Return an image, (28, 28), as it is, and a little rotated, smaller and larger: (9, 1, 28, 28)."""
-    maps = []
-    for degrees, scale in product((0, -10, 10), (1, 0.85, 1.15)):
-        cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
-        maps.append([[cos, -sin, 0], [sin, cos, 0]])
-    grid = F.affine_grid(torch.tensor(maps), [len(maps), 1, *image.shape], align_corners=False)
-    return F.grid_sample(image.expand(len(maps), 1, -1, -1), grid, align_corners=False)
+    return Answer(picture, read_digits(picture, model))

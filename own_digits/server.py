@@ -13,7 +13,8 @@ from typing import Any
 from common.command_line import UserError
 from model import DigitCNN
 from own_digits.layers import DIGITS, as_bytes, kernels, record_activations
-from own_digits.reader import read_digit
+from own_digits.number import look
+from own_digits.reader import read_number
 
 PAGE = Path(__file__).with_name("page.html")
 MAX_BYTES = 1_000_000  # of a drawing; the page sends a few thousand
@@ -76,9 +77,14 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, model: DigitCNN, picture: io.BytesIO) -> dict:
         """Return what a network reads in a picture, for JSON. Raises UserError when there is no digit in it."""
         with self.server.lock, record_activations(model) as activations:
-            answer = read_digit(model, picture)
+            answer = read_number(model, picture)
+            digit, *others = answer.digits
+            if others:
+                raise UserError(f"this page shows one digit, not {answer.number(DIGITS)}")
+            look(model, [(digit.image, digit.box)])
         layers = {layer: as_bytes(values[0]) for layer, values in activations.items()}  # of the image as it is
-        return {**answer.summary(DIGITS), "image": answer.image.flatten().tolist(), "layers": layers}
+        summary = answer.summary(DIGITS)
+        return {**summary, **summary["digits"][0], "image": digit.image.flatten().tolist(), "layers": layers}
 
     def is_allowed(self, paths: Container[str]) -> bool:
         """Return whether a request is for one of these paths and comes from no other site; if not, send an error."""

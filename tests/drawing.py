@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.command_line import UserError
-from own_digits.reader import read_digit
+from own_digits.layers import DIGITS
+from own_digits.reader import read_number
 
 
 def arc(centre, radii, start: float, end: float) -> list[tuple[float, float]]:
@@ -64,7 +65,7 @@ def misread(model, digits, file_of) -> list[int]:
 
     def is_read(digit: int) -> bool:
         with suppress(UserError):
-            return read_digit(model, file_of(digit)).digits[0] == digit
+            return read_number(model, file_of(digit)).number(DIGITS) == str(digit)
         return False
 
     return [digit for digit in digits if not is_read(digit)]

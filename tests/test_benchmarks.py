@@ -117,7 +117,8 @@ def test_parts_of_blank_photos_have_mnists_form_and_are_no_upright_bars(monkeypa
         assert max(right - left, bottom - top) == BOX
     assert np.array_equal(images[: len(parts[0])], reading_weights.parts_of_blank_photo(0))
 
-    upright, flat = (Candidate(np.ones((h, w)), np.array([0, 0, h, w]), 0) for h, w in [(60, 12), (12, 60)])
+    boxes = [np.array([0, 0, *shape]) for shape in [(60, 12), (12, 60)]]
+    upright, flat = (Candidate(np.ones(box[2:]), box, 0, box) for box in boxes)
     monkeypatch.setattr(reading_weights, "find_candidates", lambda picture, count: [upright, flat])
     (image,) = reading_weights.parts_of_blank_photo(0)
     rows, columns = np.nonzero(image)

@@ -105,9 +105,9 @@ def test_letters_are_read_and_named(run, network, tmp_path, capsys):
     assert predict.main([*flags, "--json"]) == 0
     out, err = capsys.readouterr()
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["digit"] for answer in answers] == ["Q", "Z"]
+    assert [answer["number"] for answer in answers] == ["Q", "Z"]
     assert answers[0]["classes"] == LETTERS
-    assert len(answers[0]["probabilities"]) == 12
+    assert len(answers[0]["digits"][0]["probabilities"]) == 12
     assert err == f"Written: {tmp_path / 'preview.png'}\n"
 
 
@@ -119,7 +119,7 @@ def test_weights_alone_have_numbers_for_names(run, letters_dir, network, tmp_pat
     Image.fromarray(255 - draw_glyph("DejaVuSans", "Q")).resize((200, 200)).save(tmp_path / "Q.png")
     assert predict.main([str(tmp_path / "Q.png"), "--checkpoint", str(weights), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["digit"] == "9"
+    assert answer["number"] == "9"
     assert answer["weights"] == f"{weights} (weights alone, whose classes are taken to be 0 to 11)"
 
 

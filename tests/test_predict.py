@@ -30,7 +30,7 @@ def test_answers_are_a_table(folder, capsys):
     assert predict.main(["seven.png", "three.png"]) == 0
     weights, _, heading, *rows = capsys.readouterr().out.splitlines()
     assert weights == WEIGHTS_LINE
-    assert heading.split() == ["file", "digit", "probability", "runner-up"]
+    assert heading.split() == ["file", "number", "probability", "runner-up"]
     assert [row.split()[:2] for row in rows] == [["seven.png", "7"], ["three.png", "3"]]
     assert all(len(row) == len(heading) for row in rows)
     for row in rows:
@@ -43,12 +43,31 @@ def test_json_is_an_object_a_line_with_all_probabilities(folder, capsys):
     assert predict.main(["seven.png", "three.png", "--json"]) == 0
     for digit, line in zip((7, 3), capsys.readouterr().out.splitlines(), strict=True):
         answer = json.loads(line)
-        assert set(answer) == {"file", "weights", "digit", "probability", "runner_up", "classes", "probabilities"}
+        assert set(answer) == {"file", "weights", "number", "probability", "runner_up", "classes", "digits"}
         assert answer["classes"] == list("0123456789")
-        assert answer["digit"] == str(digit) == str(np.argmax(answer["probabilities"]))
-        assert answer["runner_up"] == str(np.argsort(answer["probabilities"])[-2])
-        assert answer["probability"] == max(answer["probabilities"])
-        assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+        (only,) = answer["digits"]
+        assert set(only) == {"digit", "probability", "probabilities", "box"}
+        assert answer["number"] == only["digit"] == str(digit) == str(np.argmax(only["probabilities"]))
+        assert answer["runner_up"] == str(np.argsort(only["probabilities"])[-2])
+        assert answer["probability"] == only["probability"] == max(only["probabilities"])
+        assert sum(only["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_number_has_the_product_of_its_digits_probabilities_and_each_ones_box(folder, capsys):
+    ink = np.hstack([draw(digit, size=200) for digit in (4, 0, 7)])
+    Image.fromarray(np.uint8(255 * (1 - ink))).save("number.png")
+    assert predict.main(["number.png", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["number"] == "407" == "".join(digit["digit"] for digit in answer["digits"])
+    assert answer["probability"] == pytest.approx(np.prod([digit["probability"] for digit in answer["digits"]]))
+    different = [a != b for a, b in zip(answer["number"], answer["runner_up"], strict=True)]
+    assert sum(different) == 1
+    for place, digit in enumerate(answer["digits"]):
+        left, top, right, bottom = digit["box"]
+        assert 200 * place < left < right < 200 * (place + 1)
+        assert bottom - top == pytest.approx(128, abs=12)  # 0.6 * 200 and the pen
+    assert predict.main(["number.png"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["number.png", "407"]
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--preview", "preview.png"]])
@@ -76,7 +95,7 @@ def test_folder_and_pattern_that_the_shell_has_not_expanded_stand_for_their_pict
     Path("empty.png").unlink()
     for argument in (".", "*.png", str(folder / "*.png")):
         assert predict.main([argument, "--json"]) == 0
-        digits = [json.loads(line)["digit"] for line in capsys.readouterr().out.splitlines()]
+        digits = [json.loads(line)["number"] for line in capsys.readouterr().out.splitlines()]
         assert digits == ["7", "3"]
     assert predict.main(["*.jpg"]) == 2
     assert "*.jpg: can't read it: No such file" in capsys.readouterr().err
@@ -92,7 +111,7 @@ def test_folder_is_read_with_its_subfolders_and_what_is_skipped_is_named(folder,
     assert predict.main(["a", "--json"]) == 0
     out, err = capsys.readouterr()
     answers = [json.loads(line) for line in out.splitlines()]
-    assert [(answer["file"], answer["digit"]) for answer in answers] == [("a/b/seven.JFIF", "7"), ("a/three.ppm", "3")]
+    assert [(answer["file"], answer["number"]) for answer in answers] == [("a/b/seven.JFIF", "7"), ("a/three.ppm", "3")]
     assert err == "predict.py: skipped, as not named like pictures: a/notes.txt, a/photo.heic\n"
     assert predict.main(["a/*.ppm", "--json"]) == 0  # without the hidden file
 

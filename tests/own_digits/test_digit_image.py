@@ -16,12 +16,21 @@ from common.command_line import UserError
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.digit_image import BOX, CENTRE, digit_image, find_digit
+from own_digits.digit_image import BOX, CENTRE
 from own_digits.ink import find_candidates
+from own_digits.layers import DIGITS
+from own_digits.number import best_reading, read_digits
 from own_digits.picture_file import read_picture
-from own_digits.reader import read_digit
+from own_digits.reader import read_number
 from training.config import TrainConfig
 from training.run_files import load_weights
+
+
+def image_of(picture: Image.Image, model: DigitCNN) -> np.ndarray:
+    """Return what the network sees of the one digit in a picture."""
+    ((digit,),) = read_digits(picture, model)
+    return digit.image
+
 
 DRAWINGS = {
     "pen": {},
@@ -93,8 +102,8 @@ def test_unusual_shapes_are_read(reference, shape):
     def picture_of_seed(seed):
         return png(1 - reshape(image, np.random.default_rng(seed), shape) / 255)
 
-    answers = [read_digit(reference, picture_of_seed(seed)).digits[0] for seed in range(10)]
-    assert answers == 10 * [SHAPES[shape]]
+    answers = [read_number(reference, picture_of_seed(seed)).number(DIGITS) for seed in range(10)]
+    assert answers == 10 * [str(SHAPES[shape])]
 
 
 def test_inside_of_a_digit_on_a_bright_sheet_is_not_taken_for_ink(reference):
@@ -177,7 +186,7 @@ def strokes_width(image: np.ndarray) -> float:
 @pytest.mark.parametrize("pen", [1, 12, 80])
 @pytest.mark.parametrize("digit", range(10))
 def test_form_is_mnists_box_centre_of_mass_and_stroke(reference, digit, pen):
-    image = digit_image(read_picture(png(1 - draw(digit, pen=pen, offset=(0.1, -0.15)))), reference)
+    image = image_of(read_picture(png(1 - draw(digit, pen=pen, offset=(0.1, -0.15)))), reference)
     rows, columns = np.nonzero(image)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == BOX
     assert np.array(ndimage.center_of_mass(image)) + 0.5 == pytest.approx([CENTRE, CENTRE], abs=0.51)
@@ -188,10 +197,10 @@ def test_form_is_mnists_box_centre_of_mass_and_stroke(reference, digit, pen):
 @pytest.mark.parametrize("digit", range(10))
 def test_image_of_mnists_form_stays_as_it_is_unless_it_is_faint(reference, digit):
     for pen in (1, 12, 60):
-        image = digit_image(read_picture(png(draw(digit, pen=pen))), reference)
+        image = image_of(read_picture(png(draw(digit, pen=pen))), reference)
         for same in (image, 255 - image):
-            assert np.array_equal(digit_image(Image.fromarray(same).convert("RGB"), reference), image)
-        faint = digit_image(Image.fromarray(image // 3).convert("RGB"), reference)
+            assert np.array_equal(image_of(Image.fromarray(same).convert("RGB"), reference), image)
+        faint = image_of(Image.fromarray(image // 3).convert("RGB"), reference)
         assert faint.max() > 240
 
 
@@ -216,7 +225,7 @@ for kind in ("a dark strip along one edge or two", "a frame along the edges"):
 @pytest.mark.parametrize("kind", EMPTY)
 def test_empty_picture_is_refused(reference, kind):
     with pytest.raises(UserError, match="no digit in the picture"):
-        digit_image(read_picture(png(EMPTY[kind])), reference)
+        read_digits(read_picture(png(EMPTY[kind])), reference)
 
 
 @pytest.mark.filterwarnings("error")
@@ -229,11 +238,10 @@ def test_picture_of_anything_gives_an_image_or_an_error(reference):
         if number % 2:
             pixels = ndimage.gaussian_filter(pixels, random.uniform(0, 3))
         try:
-            image = digit_image(read_picture(png(pixels)), reference)
+            rows = read_digits(read_picture(png(pixels)), reference)
         except UserError:
             continue
-        assert image.shape == (28, 28)
-        assert image.dtype == np.uint8
+        assert all((digit.image.shape, digit.image.dtype) == ((28, 28), np.uint8) for row in rows for digit in row)
         read += 1
     assert 0 < read < 100
 
@@ -246,7 +254,7 @@ def mnist_test(mnist_dir):
 def test_images_of_mnist_stay_as_they_are(reference, mnist_test, exhaustive):
     for pixels in mnist_test.tensors[0].numpy()[:: 10 if exhaustive else 50]:
         for same in (pixels, 255 - pixels):
-            assert np.array_equal(digit_image(Image.fromarray(same).convert("RGB"), reference), pixels)
+            assert np.array_equal(image_of(Image.fromarray(same).convert("RGB"), reference), pixels)
 
 
 @pytest.mark.parametrize("polarity", ["dark", "light"])
@@ -273,7 +281,7 @@ def test_slanted_black_ones_on_white_are_read(reference, mnist_dir):
     images = load_data(TrainConfig(), mnist_dir).validation.tensors[0].numpy()
     for index in (719, 939, 1728, 3763):
         ink = scatter(images[index], np.random.default_rng(index))
-        assert read_digit(reference, png(1 - ink)).digits[0] == 1
+        assert read_number(reference, png(1 - ink)).number(DIGITS) == "1"
 
 
 def test_digits_that_people_drew_are_read(reference):
@@ -282,12 +290,12 @@ def test_digits_that_people_drew_are_read(reference):
     paths = list(Path(folder).glob("*.png"))
     assert paths
     for path in paths:
-        assert str(read_digit(reference, path).digits[0]) == path.stem[-1], path
+        assert read_number(reference, path).number(DIGITS) == path.stem[-1], path
 
 
 @pytest.mark.parametrize("classes", [10, 26])
 def test_network_that_finds_all_classes_equally_probable_says_nothing_for_a_part(classes):
     picture = read_picture(png(1 - draw(7)))
     (part, *_) = find_candidates(picture, 1)
-    _, _, score = find_digit(picture, lambda images: torch.zeros(len(images), classes))
+    _, _, score = best_reading([part], lambda images: torch.zeros(len(images), classes))
     assert score == pytest.approx(part.score, abs=1e-6)

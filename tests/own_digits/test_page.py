@@ -13,7 +13,7 @@ from conftest import REPOSITORY, serving
 from drawing import STROKES
 
 from model import DigitCNN
-from own_digits.reader import views
+from own_digits.digit_image import views
 from training.run_files import load_weights
 
 api = pytest.importorskip("playwright.sync_api", reason="wants Playwright: pip install -e .[browser]")

@@ -9,8 +9,9 @@ from drawing import as_file, draw, misread
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
 
 from common.command_line import UserError
+from own_digits.layers import DIGITS
 from own_digits.picture_file import read_picture
-from own_digits.reader import read_digit
+from own_digits.reader import read_number
 
 
 def grey(digit: int) -> Image.Image:
@@ -130,7 +131,7 @@ def test_large_picture_is_read_smaller(reference, kind):
     large = {digit: grey(digit).resize((4000, 3000)) for digit in (3, 7)}
     for digit, image in large.items():
         assert read_picture(as_file(image, kind)).size == (1600, 1200)
-        assert read_digit(reference, as_file(image, kind)).digits[0] == digit
+        assert read_number(reference, as_file(image, kind)).number(DIGITS) == str(digit)
 
 
 def test_values_that_are_no_numbers_are_no_ink(reference, digits):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from drawing import draw, png
 from PIL import Image
+from scipy import ndimage
 
 from common.command_line import UserError
 from own_digits.layers import DIGITS
-from own_digits.preview import check_can_write_preview, draw_answers
-from own_digits.reader import read_digit
+from own_digits.preview import check_can_write_preview, draw_answers, mosaic
+from own_digits.reader import Answer, read_number
 
 BLUE = 100  # the grey level of the best bar
 
@@ -16,7 +17,7 @@ BLUE = 100  # the grey level of the best bar
 def test_preview_shows_each_picture_its_image_and_its_probabilities(reference, tmp_path):
     path = tmp_path / "preview.png"
     for digits in ([7], [7, 3]):  # the second one replaces the first
-        answers = [(f"{digit}.png", read_digit(reference, png(1 - draw(digit)))) for digit in digits]
+        answers = [(f"{digit}.png", read_number(reference, png(1 - draw(digit)))) for digit in digits]
         draw_answers(path, answers, DIGITS, "a test")
         check_can_write_preview(path)
         with Image.open(path) as image:
@@ -30,6 +31,21 @@ def test_preview_shows_each_picture_its_image_and_its_probabilities(reference, t
             assert 0.05 < (field > 200).mean() < 0.4  # the digit, on black
             columns_of_bars = np.nonzero((abs(bars.astype(int) - BLUE) < 3).sum(axis=0) > 20)[0]
             assert columns_of_bars.mean() / bars.shape[1] == pytest.approx(0.17 + 0.077 * digit, abs=0.04)
+
+
+def test_preview_of_a_number_has_a_box_around_each_digit_and_all_that_the_network_sees(reference, tmp_path):
+    ink = np.hstack([draw(digit, size=200) for digit in (4, 0, 7)])
+    draw_answers(
+        tmp_path / "preview.png", [("a.png", answer := read_number(reference, png(1 - ink)))], DIGITS, "a test"
+    )
+    with Image.open(tmp_path / "preview.png") as image:
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(int), 2, 0)
+    _, boxes = ndimage.label((red > green + 100) & (red > blue + 100))
+    assert boxes == 3
+    assert mosaic(answer).shape == (28, 84)
+    two_rows = Answer(answer.picture, [answer.rows[0], answer.rows[0][:1]])
+    assert mosaic(two_rows).shape == (56, 84)
+    assert mosaic(two_rows)[28:, 28:].max() == 0
 
 
 def test_preview_replaces_nothing_but_an_earlier_preview(tmp_path):
@@ -51,7 +67,7 @@ def test_preview_is_a_png(tmp_path, name):
 
 
 def test_preview_of_many_pictures_shows_the_first_ones_and_says_so(reference, tmp_path):
-    answer = read_digit(reference, png(1 - draw(7)))
+    answer = read_number(reference, png(1 - draw(7)))
     draw_answers(tmp_path / "preview.png", [("7.png", answer)] * 3, DIGITS, "a test", max_shown=2)
     draw_answers(tmp_path / "two.png", [("7.png", answer)] * 2, DIGITS, "a test")
     with Image.open(tmp_path / "preview.png") as three, Image.open(tmp_path / "two.png") as two:

@@ -13,7 +13,7 @@ from drawing import draw
 from PIL import Image
 
 from own_digits.layers import kernels
-from own_digits.reader import read_digit
+from own_digits.reader import read_number
 
 
 def png(digit: int) -> bytes:
@@ -48,7 +48,7 @@ def test_page_is_one_file_that_loads_nothing_from_elsewhere(ask):
 def test_answer_is_that_of_predict(reference, ask):
     for digit in range(10):
         status, _, content = ask("POST", "/answer/0", png(digit))
-        answer, expected = json.loads(content), read_digit(reference, io.BytesIO(png(digit)))
+        answer, expected = json.loads(content), read_number(reference, io.BytesIO(png(digit))).digits[0]
         assert status == 200
         assert answer["digit"] == str(digit)
         assert answer["image"] == expected.image.flatten().tolist()
