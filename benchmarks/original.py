@@ -1,20 +1,16 @@
 """Compare runs with the table that this project set out to reproduce.
 
-    python -m benchmarks.original [RUN_DIR] [--output results/original/original.md]
+    python -m benchmarks.original
 
-Only this much is known of the original: ten epochs, Adam, this network, no validation images. RUN_DIR is the folder of
-a sweep over what isn't known; docs/reproduction.md has its command. Settings are compared by the test images, too: this
-looks for what the original was, not for what is best.
+Only this much is known of the original: ten epochs, Adam, this network, no validation images. results/original has the
+runs of a sweep over the rest; docs/reproduction.md has its command. Settings are compared by the test images, too: this
+looks for what the original was, not for what is best. Writes results/original/original.md.
 """
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks import REPOSITORY
 from benchmarks.markdown import table
-from common.command_line import user_path
 from common.files import write_atomically
 from plot_results import runs_in
 from training.comparison import Run, by_setting, read_run
@@ -69,12 +65,8 @@ def report(groups: dict[str, list[Run]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = REPOSITORY / "results" / "original"
-    parser.add_argument("runs", type=user_path, nargs="?", default=folder, help="(default: results/original)")
-    parser.add_argument("--output", type=user_path, default=Path(folder, "original.md"), help="file for the tables")
-    args = parser.parse_args()
-    write_atomically(args.output, text := report(by_setting(map(read_run, runs_in(args.runs)))))
+    write_atomically(folder / "original.md", text := report(by_setting(map(read_run, runs_in(folder)))))
     print(text)
 
 
