@@ -97,6 +97,7 @@ def test_boxes_are_where_the_digits_stand_in_the_picture(reference):
         assert digit.box == pytest.approx(np.array(expected), abs=8)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_handwritten_numbers_on_paper_are_read(reference, kind):
     """Of drawings instead of MNIST's images, as those need no file; the benchmark has the shares."""
