@@ -15,7 +15,7 @@ from common.files import write_atomically
 from plot_results import runs_in
 from training.comparison import Run, by_setting, read_run
 
-COLUMNS = ["Training accuracy", "Training loss", "Test accuracy", "Test loss"]
+HEADING = ["Epoch", "Training accuracy", "Training loss", "Test accuracy", "Test loss"]
 ORIGINAL = np.array([  # accuracies in percent, losses in nats; a row an epoch
     (85, 0.53, 95, 0.15),
     (96, 0.12, 98, 0.08),
@@ -37,11 +37,8 @@ def printed(values: np.ndarray) -> np.ndarray:
 
 def mean_of(runs: list[Run]) -> np.ndarray:
     """Return the mean of the runs as (epochs, 4) numbers, in the columns and units of ORIGINAL."""
-    histories = [
-        [(100 * e.train_accuracy, e.train_loss, 100 * e.test_accuracy, e.test_loss) for e in run.history]
-        for run in runs
-    ]
-    return np.mean(histories, axis=0)
+    fields = ["train_accuracy", "train_loss", "test_accuracy", "test_loss"]
+    return np.mean([[[getattr(e, f) for f in fields] for e in run.history] for run in runs], axis=0) * [100, 1, 100, 1]
 
 
 def report(groups: dict[str, list[Run]]) -> str:
@@ -60,7 +57,7 @@ def report(groups: dict[str, list[Run]]) -> str:
         cells.append([str(epoch), *(f"{theirs} {'=' if theirs == our else '≠'} {our}" for theirs, our in pairs)])
     return (
         f"{table(['Setting', 'Runs', 'Cells equal', 'Cells within one unit'], rows)}\n\n"
-        f"The original, and the mean of the first line's runs:\n\n{table(['Epoch', *COLUMNS], cells)}\n"
+        f"The original, and the mean of the first line's runs:\n\n{table(HEADING, cells)}\n"
     )
 
 

@@ -5,7 +5,7 @@
 All pictures are made from the test images; the photos are simulated. To redraw a digit, its skeleton (T. Y. Zhang and
 C. Y. Suen, Communications of the ACM 27(3), 1984) is traced with a round pen. The weights are those in
 results/reading, which were trained on such drawings of training images and on such photos of blank paper
-(reading_weights.py), or those of --checkpoint. Needs the extra benchmarks; takes about ten minutes on two idle
+(reading_weights.py), or those of --checkpoint. Needs the extra benchmarks; takes about 20 minutes on two idle
 CPU cores.
 """
 
@@ -304,16 +304,16 @@ NUMBERS = {  # options of write_number, how many digits, and the paper
 SHAPES = {"1 with an upstroke": 1, "9 with a hook": 9, "9 with a small head": 9, "6 with a wide hat": 6}
 
 
-def write_number(images: list[np.ndarray], random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False):
+def write_number(images: np.ndarray, random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False) -> np.ndarray:
     """Return ink, (H, W): digits, each 84 to 156 pixels high, beside each other in rows, all a little slanted.
 
-    images are MNIST's, (28, 28) uint8. The gaps between digits lie in a range, in widths of 72 pixels. There may be
-    plus and minus signs between them, and a frame around them.
+    images are MNIST's, (N, 28, 28) uint8. Each gap is a random part, in this range, of 72 pixels, a usual width. signs
+    puts plus and minus signs between the digits, and frame a frame around them.
     """
     pen, ink = round(120 * random.uniform(0.05, 0.12)), np.zeros((264 * rows + 180, 400 * len(images) + 240))
     for row, part in enumerate(np.array_split(images, rows)):
         x = round(random.uniform(96, 144))
-        for image in part:
+        for number, image in enumerate(part, 1):
             height = round(120 * random.uniform(0.7, 1.3))
             digit = redraw(image, random, height, pen, canvas=height + 3 * pen)
             left, top, right, bottom = Image.fromarray(digit > 0).getbbox()
@@ -321,15 +321,14 @@ def write_number(images: list[np.ndarray], random: Generator, gap=(0.1, 1), rows
             place = np.s_[base - bottom + top : base, x : x + right - left]
             ink[place] = np.maximum(ink[place], digit[top:bottom, left:right])
             x += right - left + round(72 * random.uniform(*gap))
-            if signs and image is not part[-1]:
+            if signs and number < len(part):
                 ink[base - 60 : base - 60 + pen, x : x + 45] = 1
-                if random.random() < 0.5:
+                if random.random() < 0.5:  # a plus sign
                     ink[base - 82 : base - 37, x + 22 - pen // 2 : x + 22 + pen // 2] = 1
                 x += 45 + round(72 * random.uniform(*gap))
     shear, angle = random.uniform(-0.2, 0.2), np.radians(random.uniform(-4, 4))
     matrix = np.array([[np.cos(angle), np.sin(angle)], [shear - np.sin(angle), np.cos(angle)]])
-    centre = np.array(ink.shape) / 2
-    ink = ndimage.affine_transform(ink, matrix, centre - matrix @ centre, order=1)
+    ink = ndimage.affine_transform(ink, matrix, (np.eye(2) - matrix) @ ink.shape / 2, order=1)  # around its middle
     left, top, right, bottom = Image.fromarray(ink > 0.5).getbbox()
     ink = np.pad(ink[top:bottom, left:right], random.integers(40, 160, (2, 2)))
     return np.pad(np.pad(ink, pen, constant_values=1), 30) if frame else ink
@@ -390,7 +389,7 @@ def read_numbers(job: tuple[str, int], split: str, data_dir: Path, checkpoint: P
     wanted = " ".join("".join(map(str, row)) for row in rows)
 
     def text(indices: np.ndarray, **options) -> str:
-        photo = PHOTOS[paper](write_number(list(images[indices].numpy()), random, **options))
+        photo = PHOTOS[paper](write_number(images[indices].numpy(), random, **options))
         try:
             return read_number(model(checkpoint), picture_file(photo, True, "jpeg")).number(DIGITS)
         except UserError:
@@ -487,7 +486,7 @@ def main() -> None:
     text = "\n\n".join(parts)
     print(text)
     if args.output:
-        args.output.write_text(text + "\n")
+        args.output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,6 @@ from common.files import read_json, write_atomically
 from mnist.dataset import load_data
 from own_digits.digit_image import normalize
 from own_digits.ink import find_candidates
-from own_digits.number import COUNT
 from own_digits.picture_file import read_picture
 from training.config import TrainConfig
 from training.metrics import metrics_csv
@@ -84,7 +83,7 @@ def parts_of_blank_photo(index: int) -> list[np.ndarray]:
     top, left = random.integers(CANVAS - size + 1, size=2)
     photo = np.rot90(photo[top : top + size, left : left + size], random.integers(4))
     images = []
-    for part in find_candidates(read_picture(picture_file(photo, True, "png")), COUNT):
+    for part in find_candidates(read_picture(picture_file(photo, True, "png"))):
         height, width = part.box[2:] - part.box[:2]
         if width > height / 3 and (image := normalize(part.ink)) is not None:
             images.append(image)

@@ -6,8 +6,7 @@ The resulting images contain grey levels as a result of the anti-aliasing techni
 The images were centered in a 28x28 image by computing the center of mass of the pixels, and translating the image so as
 to position this point at the center of the 28x28 field."
 
-Here the ink must first be found (ink.py). Several parts of a picture may be the digit, and the network chooses: the one
-that it is surest of, unless size and surroundings speak against it. And strokes are made as wide as in MNIST.
+Here the ink must first be found (ink.py), and strokes are made as wide as in MNIST.
 """
 
 import math
@@ -22,10 +21,6 @@ from scipy import ndimage
 from common.command_line import UserError
 from own_digits.ink import find_candidates
 
-NO_DIGIT = "there is no digit in the picture"
-COUNT = 6  # parts of a picture that the network is shown, at most
-DIVERGENCE_WEIGHT = 2  # of the network's opinion in the score of a candidate
-MIN_SCORE = -1.2  # of a digit; with the weights in results/reading, nearly all have more, nearly all blank paper less
 BOX, FIELD, CENTRE = 20, 28, 14.5  # pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 OVERSAMPLING = 4  # digits are drawn that many times larger and then averaged, for grey levels at their edges
 MIN_STROKE_WIDTH, MAX_STROKE_WIDTH = 2.5, 3.5  # MNIST pixels: the range into which stroke widths are brought
@@ -38,7 +33,7 @@ def character_image(picture: Image.Image) -> np.ndarray:
     It needs no network: the likeliest part by size and surroundings is taken. Raises UserError when there is no ink.
     """
     image = as_mnist(picture)
-    for part in find_candidates(picture, COUNT) if image is None else []:
+    for part in find_candidates(picture) if image is None else []:
         image = normalize(part.ink) if image is None else image
     if image is None:
         raise UserError("there is no ink in the picture, or its strokes are too wide")

@@ -21,23 +21,25 @@ SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled 
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
 MARGIN = 3  # pixels around a digit, for its soft edges
+COUNT = 6  # candidates of a picture, at most
 MAX_GAP = 4  # from the best score; the network hardly ever prefers a candidate that is further behind
 
 
 class Candidate(NamedTuple):
-    """A part of a picture that may be the digit."""
+    """A part of a picture that may be a digit, or several."""
 
     ink: np.ndarray  # (h, w) in [0, 1], in the working size
     box: np.ndarray  # (4,): top, left, bottom, right, in pixels of the picture
     score: float  # a logarithm of how much its size and surroundings speak for it
-    region: np.ndarray  # (4,): the box around it and all parts of similar height
+    region: np.ndarray  # (4,): the box around it and all components of similar height
 
 
-def find_candidates(picture: Image.Image, count: int, height: float = 0) -> list[Candidate]:
-    """Return the parts of a picture, of mode RGB, that are likeliest to be the digit, at most count, the best first.
+def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT) -> list[Candidate]:
+    """Return the parts of a picture, of mode RGB, that are likeliest to be digits, at most count, the best first.
 
-    Given the height of digits, in pixels, the parts of similar height together are candidates, too. None has a score
-    that is MAX_GAP or more below the best one's.
+    Without a height, the picture is searched at WORKING_SIZE, and each candidate is one digit if no others touch it.
+    With the height of the digits, in pixels, it is searched in more detail, and all components of similar height
+    together are candidates, too. None has a score that is MAX_GAP or more below the best one's.
     """
     longest = min(LONGEST, max(picture.size) / height * WORKING_SIZE / 2) if height else WORKING_SIZE
     scale = min(1, longest / max(picture.size))  # small pictures keep their size
@@ -105,30 +107,29 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
 
 
 def find_groups(ink: np.ndarray, labels: np.ndarray, rows: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return the groups of components of ink, (H, W), that may be a digit, and with rows those that may be digits.
+    """Return groups of components of ink, (H, W), each of which may be a digit; with rows, also whole rows of digits.
 
-    labels, (H, W), are 1 to N for the components, 0 for the background. A digit is the heaviest component, of all, of
-    those that are no frame, or of those that touch the fewest borders, with each component close to it, as a digit may
-    be in pieces. Each group is given by which labels it has, (N + 1,) bool, by its box, and by its region, the box
-    around it and all components of similar height.
+    labels, (H, W), are 1 to N for the components, 0 for the background. A group is the heaviest component (of all, of
+    those that don't surround others, or of those that touch the fewest borders) and each one close to it, as a digit
+    may be in pieces. It is given by which labels it has, (N + 1,) bool, by its box, and by its region, the box around
+    it and all components of similar height.
     """
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)  # (N,), (N, 4)
     borders, heights = (boxes == [0, 0, *ink.shape]).sum(axis=1), boxes[:, 2] - boxes[:, 0]
     is_frame = np.zeros(len(weights), bool)
     heavy = np.flatnonzero(weights > 0.01 * weights.max())
-    for index in heavy:  # what surrounds another one, or the sheet on a table
-        (top, left, bottom, right), others = boxes[index], heavy[weights[heavy] > 0.1 * weights[index]]
-        inner = boxes[others[((boxes[others] - boxes[index]) * [1, 1, -1, -1] > 0).all(axis=1)]]
+    for index in heavy:
+        others = boxes[heavy[weights[heavy] > 0.1 * weights[index]]]
+        inner = others[((others - boxes[index]) * [1, 1, -1, -1] > 0).all(axis=1)]
         if len(inner):
-            is_ink = labels[top:bottom, left:right] == index + 1
-            middles = (inner[:, :2] + inner[:, 2:]) // 2 - [top, left]
-            is_frame[index] = (
-                borders[index] > 0 or np.asarray(ndimage.binary_fill_holes(is_ink))[tuple(middles.T)].any()
-            )
+            top, left, bottom, right = boxes[index]
+            is_ink, middles = labels[top:bottom, left:right] == index + 1, (inner[:, :2] + inner[:, 2:]) // 2
+            is_inside = np.asarray(ndimage.binary_fill_holes(is_ink))[tuple((middles - [top, left]).T)]
+            is_frame[index] = borders[index] > 0 or is_inside.any()
             height, width = np.array(is_ink.shape) // 8 + 1
             corners = [is_ink[y, x].any() for y in np.s_[:height, -height:] for x in np.s_[:width, -width:]]
             if is_frame[index] and (borders[index] > 2 or all(corners)):
-                weights[index] = 0  # not a 0 with a stroke in it
+                weights[index] = 0  # a printed frame, or the table around a sheet, but not a 0 with a stroke in it
     plain = weights * ~is_frame
     groups = []
     for index in {weights.argmax(), plain.argmax(), (plain * (borders == borders[plain > 0].min())).argmax()}:

@@ -1,9 +1,9 @@
 """Read all digits in a picture, row by row: the network says which pieces of ink belong together.
 
-Ink is cut where digits may touch, into more pieces than there are digits, and any neighbours together may be a digit.
-Of all ways to read the pieces of a row from left to right the one that costs least is taken: by dynamic programming
-(heuristic over-segmentation: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
-Recognition", Proceedings of the IEEE 86(11), 1998, section IV).
+Ink is cut wherever digits may touch, which gives more pieces than digits. Any neighbouring pieces together may be a
+digit, which has a cost: the less certain the network is, and the more unlikely its shape, the higher. Dynamic
+programming finds the sequence of digits that costs least. This is heuristic over-segmentation (Y. LeCun, L. Bottou, Y.
+Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998).
 """
 
 import math
@@ -20,27 +20,25 @@ from common.command_line import UserError
 from own_digits.digit_image import as_mnist, normalize, views
 from own_digits.ink import EIGHT_CONNECTED, MARGIN, Candidate, around, boxes_of, cut_out, find_candidates
 
-NO_DIGIT = "there is no digit in the picture"
-COUNT = 6  # parts of a picture that the network is shown, at most
-CERTAINTY_WEIGHT = 2  # of the network's opinion in the score of a part
-HIGHEST_CERTAINTY = 6.3  # of the digits of MNIST
-RICHNESS = 0.5  # of the logarithm of the number of digits in the score
+CERTAINTY_WEIGHT = 2  # of the network's certainty in the score of a part
+HIGHEST_CERTAINTY = 6.3  # that the network has of any digit of MNIST
+COUNT_WEIGHT = 0.5  # of the logarithm of the number of digits in the score of a part
 MIN_SCORE = -1.2  # of a part; with the weights in results/reading, nearly all digits have more, blank paper has less
-MIN_CERTAINTY = 2.2  # the mean of several digits; blank paper has less
-MOST = 100  # pieces of ink as large as digits; where there are more, it is no handwriting
+MIN_CERTAINTY = 2.2  # mean over several digits; blank paper has less
+MAX_COMPONENTS = 100  # as large as digits; if there are more, the picture shows no handwriting
 
-# What speaks against a digit. Lengths are in units of the height of the digits in its row. The numbers were chosen on
+# The costs of a digit, in which lengths are in units of the height of the other digits. All constants were chosen on
 # numbers made of validation images (benchmarks/pictures.py).
 EACH = 0.1  # for every digit
-UNCERTAINTY, SURE = 0.15, 5.3  # for the square of what the network's certainty lacks to this one
-WIDTH, USUAL_WIDTH = 2.7, 0.65  # for the width above the usual one
-LOWNESS, USUAL_HEIGHT = 7, 0.6  # for the height below the usual one
-GAP = 4.3  # for the gaps in it
-CUT = 2.5  # for the ink that is cut on both sides
-TOO_MUCH = 2.5  # without the uncertainty: no digit costs more
-SKIPPED = 3.2  # for ink that is no digit: as much for half a digit's ink and more
-CLEAR = 0.6  # what costs less as one digit is not cut
-SEVERAL = 1.0  # for several digits instead of one, besides their mean
+UNCERTAINTY, SURE = 0.15, 5.3  # times the square of how much less than SURE the network's certainty is
+WIDTH, USUAL_WIDTH = 2.7, 0.65  # times what is wider than usual
+LOWNESS, USUAL_HEIGHT = 7, 0.6  # times what is lower than usual
+GAP = 4.3  # times the width of gaps inside it
+CUT = 2.5  # times the ink that was cut on both sides
+MAX_SHAPE_COST = 2.5  # digits of a more unlikely shape aren't considered
+SKIPPED = 3.2  # for ink that is read as no digit, if it is half a digit's ink or more; less for less
+CLEAR = 0.6  # a component that costs less as one digit is not cut
+SEVERAL = 1.0  # for reading a part as several digits, on top of their mean cost
 
 
 class Digit(NamedTuple):
@@ -58,13 +56,13 @@ class Digit(NamedTuple):
         return self.probabilities.argsort()[::-1].tolist()
 
     def cost(self, height: float, gap: float = 0, cut: float = 0) -> float:
-        """Return what speaks against a digit among others of this height, with gaps and cut ink, all in pixels."""
+        """Return its cost among digits of this height, with the gaps inside it and the ink that was cut, in pixels."""
         uncertainty = max(0, SURE - self.certainty) ** 2
         return EACH + UNCERTAINTY * uncertainty + shape_cost(self.box, height, gap, cut)
 
 
 def shape_cost(box: np.ndarray, height: float, gap: float = 0, cut: float = 0) -> float:
-    """Return what the shape of a digit in a box, (4,), speaks against it."""
+    """Return the part of a digit's cost that depends on its shape: its box, (4,), gaps and cut ink."""
     h, w = (box[2:] - box[:2]) / height
     return WIDTH * max(0, w - USUAL_WIDTH) + LOWNESS * max(0, USUAL_HEIGHT - h) + (GAP * gap + CUT * cut) / height
 
@@ -76,20 +74,20 @@ def read_digits(picture: Image.Image, model: nn.Module) -> list[list[Digit]]:
     """
     if (image := as_mnist(picture)) is not None:
         return [look(model, [(image, np.array([0, 0, *image.shape]))])]
-    rows, region, score = best_reading(find_candidates(picture, COUNT), model)
+    rows, region, score = best_reading(find_candidates(picture), model)
     digits = [digit for row in rows for digit in row]
     extent = float(np.median([(digit.box[2:] - digit.box[:2]).max() for digit in digits] or [math.inf]))
     if extent < max(picture.size) / 2:  # look closer
-        margin = extent * np.array([0.5, 1.5 if len(digits) > 1 else 0.5])  # pale digits may follow
+        margin = extent * np.array([0.5, 1.5 if len(digits) > 1 else 0.5])  # for more digits on both sides
         top, left = np.floor(region[:2] - margin).clip(0).astype(int)
         bottom, right = np.ceil(region[2:] + margin).clip(0, picture.size[::-1]).astype(int)
-        parts = find_candidates(picture.crop((left, top, right, bottom)), COUNT, extent)
+        parts = find_candidates(picture.crop((left, top, right, bottom)), extent)
         closer, _, closer_score = best_reading(parts, model)
         if closer:
             rows = [[digit._replace(box=digit.box + [top, left, top, left]) for digit in row] for row in closer]
             score = closer_score
-    if score - RICHNESS * math.log(max(1, sum(map(len, rows)))) < MIN_SCORE:
-        raise UserError(NO_DIGIT)
+    if score - COUNT_WEIGHT * math.log(max(1, sum(map(len, rows)))) < MIN_SCORE:
+        raise UserError("there is no digit in the picture")
     return rows
 
 
@@ -99,13 +97,13 @@ def best_reading(parts: list[Candidate], model: nn.Module) -> tuple[list[list[Di
     for part in parts:
         if part.score + HIGHEST_CERTAINTY > best[2] and (rows := read_part(part, model)):
             certainties = [digit.first_certainty for row in rows for digit in row]
-            score = part.score + float(np.mean(certainties)) + RICHNESS * math.log(len(certainties))
+            score = part.score + float(np.mean(certainties)) + COUNT_WEIGHT * math.log(len(certainties))
             best = max(best, (rows, part.region, score), key=lambda reading: reading[2])
     return best
 
 
 def read_part(part: Candidate, model: nn.Module) -> list[list[Digit]]:
-    """Return the rows of digits in a part of a picture, of one digit if that speaks for itself."""
+    """Return the rows of digits in a part of a picture. It is read as one digit unless several cost clearly less."""
     box = np.array([0, 0, *part.ink.shape]) + MARGIN * np.array([1, 1, -1, -1])
     if (image := normalize(part.ink)) is None:
         return []
@@ -129,10 +127,10 @@ def look(model: nn.Module, found: list[tuple[np.ndarray, np.ndarray]]) -> list[D
         return []
     with torch.inference_mode():
         batch = torch.cat([views(torch.from_numpy(image) / 255) for image, _ in found])  # (9 N, 1, 28, 28)
-        views_ = model(batch).softmax(dim=1).view(len(found), 9, -1).numpy()  # (N, 9, classes)
-    means = views_.mean(axis=1)
-    # The Kullback-Leibler divergence of the probabilities from equal ones: high if the network is sure.
-    divergences = -math.log(means.shape[1]) - np.log(np.stack([means, views_[:, 0]])).mean(axis=2)
+        answers = model(batch).softmax(dim=1).view(len(found), 9, -1).numpy()  # (N, 9, classes)
+    means = answers.mean(axis=1)
+    # The Kullback-Leibler divergence of the probabilities from equal ones is high if the network is certain.
+    divergences = -math.log(means.shape[1]) - np.log(np.stack([means, answers[:, 0]])).mean(axis=2)
     certainties = (CERTAINTY_WEIGHT * np.log1p(divergences.clip(0))).T.tolist()
     return [Digit(*pair, mean, *both) for pair, mean, both in zip(found, means, certainties, strict=True)]
 
@@ -149,49 +147,55 @@ def find_options(ink: np.ndarray, model: nn.Module) -> list[tuple[np.ndarray, li
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)
     heights, is_speck = boxes[:, 2] - boxes[:, 0], weights < 0.02 * weights.max()
     order = heights.argsort()
-    height = float(heights[order][np.searchsorted(weights[order].cumsum(), weights.sum() / 2)])  # the median of the ink
+    height = float(heights[order][np.searchsorted(weights[order].cumsum(), weights.sum() / 2)])  # median, by ink
     labels[np.append(False, is_speck)[labels]] = 0
     large = np.flatnonzero(~is_speck & (heights >= 0.4 * height)).tolist()
-    if len(large) > MOST:
+    if len(large) > MAX_COMPONENTS:
         return []
+    row_of, half_a_digit = rows_of(boxes[large], len(ink)), np.median(weights[large]) / 2
 
-    def image_of(names: list[int], box: np.ndarray) -> np.ndarray | None:
-        return normalize(cut_out(box, ink, labels, np.isin(np.arange(labels.max() + 1), names)))
+    def look_at(groups: list[list[int]]) -> list[Digit | None]:
+        """Return what the network reads in groups of labels; None for what normalize() refuses."""
+        boxes, names = boxes_of(labels), np.arange(labels.max() + 1)
+        around_them = [around(boxes[np.array(group) - 1]) for group in groups]
+        cut = [cut_out(box, ink, labels, np.isin(names, group)) for box, group in zip(around_them, groups, strict=True)]
+        images = [normalize(part) for part in cut]
+        found = [(image, box) for image, box in zip(images, around_them, strict=True) if image is not None]
+        digits = iter(look(model, found))
+        return [None if image is None else next(digits) for image in images]
 
-    images = [(image, boxes[i], i) for i in large if (image := image_of([i + 1], boxes[i])) is not None]
-    digits = look(model, [(image, box) for image, box, _ in images])
-    clear = {i for (*_, i), digit in zip(images, digits, strict=True) if digit.cost(height) < CLEAR}
-    cuts = {}  # of a label, the ink that is cut on its left and right
-    for i in set(large) - clear:
-        top, left, bottom, right = boxes[i]
+    cuts = {}  # of a piece, by its label, the ink that is cut on its left and right
+    for index, digit in zip(large, look_at([[index + 1] for index in large]), strict=True):
+        if digit and digit.cost(height) < CLEAR:
+            continue
+        top, left, bottom, right = boxes[index]
         here = labels[top:bottom, left:right]
-        paths, crossed = seams(np.where(here == i + 1, ink[top:bottom, left:right], 0), 0.12 * height)
-        first, place = labels.max() + 1, (np.arange(right - left)[:, None] > paths[:, None]).sum(axis=2)
-        here[:] = np.where(here == i + 1, first + place, here)
-        cuts |= {int(first) + k: pair for k, pair in enumerate(pairwise([0, *crossed, 0]))}
+        is_component, first = here == index + 1, int(labels.max()) + 1
+        paths, crossed = seams(np.where(is_component, ink[top:bottom, left:right], 0), 0.12 * height)
+        place = (np.arange(right - left)[:, None] > paths[:, None]).sum(axis=2)  # how many seams are on the left
+        here[is_component] = first + place[is_component]
+        cuts |= {first + k: both for k, both in enumerate(pairwise([0, *crossed, 0]))}
 
-    result, typical = [], np.median(weights[large])
-    weights = np.bincount(labels.ravel(), ink.ravel())
-    row_of = rows_of(boxes[large], len(ink))
-    boxes = np.insert(boxes_of(labels), 0, 0, axis=0)  # by label
-    middles = (boxes[:, :2] + boxes[:, 2:]) // 2
-    for number in range(row_of.max()):
-        row = [k for k in np.flatnonzero(weights).tolist() if k and row_of[middles[k, 0]] == number + 1]
-        row.sort(key=lambda k: boxes[k, 1] + boxes[k, 3])
-        options, found = [], []
+    weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)
+    middles, centres = (boxes[:, 0] + boxes[:, 2]) // 2, boxes[:, 1] + boxes[:, 3]
+    result = []
+    for number in range(1, row_of.max() + 1):
+        row = np.flatnonzero((weights > 0) & (row_of[middles] == number))
+        row = row[centres[row].argsort(kind="stable")]
+        groups, shapes = [], []
         for first, end in combinations(range(len(row) + 1), 2):
-            names = row[first:end]
-            box, some = around(boxes[names]), boxes[names]
+            some = boxes[row[first:end]]
             gap = np.maximum(0, some[1:, 1] - np.maximum.accumulate(some[:-1, 3])).sum()
-            cut = cuts.get(names[0], (0, 0))[0] + cuts.get(names[-1], (0, 0))[1]
-            if shape_cost(box, height, gap, cut) > TOO_MUCH:
-                continue
-            if (image := image_of(names, box)) is not None:
-                options.append((first, end, gap, cut))
-                found.append((image, box))
-        skipped = SKIPPED * (2 * weights[row] / typical).clip(max=1)
-        digits = look(model, found)
-        result.append((skipped, [(*o[:2], d.cost(height, *o[2:]), d) for o, d in zip(options, digits, strict=True)]))
+            cut = cuts.get(row[first] + 1, (0, 0))[0] + cuts.get(row[end - 1] + 1, (0, 0))[1]
+            if shape_cost(around(some), height, gap, cut) <= MAX_SHAPE_COST:
+                groups.append((row[first:end] + 1).tolist())
+                shapes.append((first, end, gap, cut))
+        options = [
+            (first, end, digit.cost(height, gap, cut), digit)
+            for (first, end, gap, cut), digit in zip(shapes, look_at(groups), strict=True)
+            if digit
+        ]
+        result.append((SKIPPED * (weights[row] / half_a_digit).clip(max=1), options))
     return result
 
 

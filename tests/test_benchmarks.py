@@ -119,7 +119,7 @@ def test_parts_of_blank_photos_have_mnists_form_and_are_no_upright_bars(monkeypa
 
     boxes = [np.array([0, 0, *shape]) for shape in [(60, 12), (12, 60)]]
     upright, flat = (Candidate(np.ones(box[2:]), box, 0, box) for box in boxes)
-    monkeypatch.setattr(reading_weights, "find_candidates", lambda picture, count: [upright, flat])
+    monkeypatch.setattr(reading_weights, "find_candidates", lambda picture: [upright, flat])
     (image,) = reading_weights.parts_of_blank_photo(0)
     rows, columns = np.nonzero(image)
     assert np.ptp(columns) > np.ptp(rows)

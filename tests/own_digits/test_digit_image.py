@@ -139,7 +139,7 @@ def test_stroke_along_an_edge_comes_after_a_smaller_one_inside():
     picture = Image.new("RGB", (200, 200), "white")
     picture.paste("black", (0, 20, 12, 160))
     picture.paste("black", (120, 60, 132, 160))
-    candidates = find_candidates(picture, 10)
+    candidates = find_candidates(picture, count=10)
     assert candidates[0].box == pytest.approx([60, 120, 160, 132], abs=3)
     assert any(candidate.box == pytest.approx([20, 0, 160, 12], abs=3) for candidate in candidates[1:])
 
@@ -296,6 +296,6 @@ def test_digits_that_people_drew_are_read(reference):
 @pytest.mark.parametrize("classes", [10, 26])
 def test_network_that_finds_all_classes_equally_probable_says_nothing_for_a_part(classes):
     picture = read_picture(png(1 - draw(7)))
-    (part, *_) = find_candidates(picture, 1)
+    (part, *_) = find_candidates(picture, count=1)
     _, _, score = best_reading([part], lambda images: torch.zeros(len(images), classes))
     assert score == pytest.approx(part.score, abs=1e-6)

@@ -103,7 +103,7 @@ def test_handwritten_numbers_on_paper_are_read(reference, kind):
     """Of drawings instead of MNIST's images, as those need no file; the benchmark has the shares."""
     options, count, _ = NUMBERS[kind]
     wanted = [digit % 10 for digit in range(2, 2 + count)]
-    images = [np.round(255 * draw(digit, size=28, height=0.7, pen=2)).astype(np.uint8) for digit in wanted]
+    images = np.round([255 * draw(digit, size=28, height=0.7, pen=2) for digit in wanted]).astype(np.uint8)
     pytest.importorskip("skimage")
     ink = write_number(images, np.random.default_rng(0), **options)
     found = read(reference, photograph(ink, noise=0.01)).replace(" ", "")
