@@ -208,19 +208,20 @@ def columns(rows: np.ndarray) -> np.ndarray:
 
 
 def reshape(image: np.ndarray, random: Generator, kind: str) -> np.ndarray:
-    """Return an image, (112, 112) uint8: a 1 with an upstroke, a 9 with a hook or small head, or a 6 with a wide hat.
-
-    The image given is a usual 1, 9 or 6 of MNIST's, (28, 28) uint8.
-    """
+    """Return a 1, 6 or 9 of this kind of SHAPES, (112, 112) uint8, made from a usual one of MNIST's, (28, 28) uint8."""
     large = Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC)
     left, top, right, bottom = large.point(lambda value: 255 * (value > 127)).getbbox()
     height, width, draw = bottom - top, right - left, ImageDraw.Draw(large)
     pixels = np.asarray(large)
     y, x = np.mgrid[:112, :112].astype(float)
-    if kind == "1 with an upstroke":
+    if kind.startswith("1"):
         start = columns(pixels[top : top + 5]).mean(), top + 4
         angle, length = np.radians(random.uniform(25, 65)), height * random.uniform(0.25, 0.45)
-        draw.line([start, (start[0] - length * np.sin(angle), start[1] + length * np.cos(angle))], 255, 8)
+        if kind == "1 with an upstroke" or random.random() < 0.7:
+            draw.line([start, (start[0] - length * np.sin(angle), start[1] + length * np.cos(angle))], 255, 8)
+        if kind == "1 with a base":
+            end, sides = columns(pixels[bottom - 5 : bottom]).mean(), height * random.uniform(0.15, 0.45, 2)
+            draw.line([end - sides[0], bottom - 4, end + sides[1], bottom - 4 + random.uniform(-6, 6)], 255, 8)
     elif kind == "9 with a hook":
         end = columns(pixels[bottom - 5 : bottom]).mean()
         across, down = width * random.uniform(0.5, 0.8), height * random.uniform(0.15, 0.3)
@@ -236,7 +237,7 @@ def reshape(image: np.ndarray, random: Generator, kind: str) -> np.ndarray:
         stretch = random.uniform(0.5, 1.5)
         x = left_most + (x - left_most) / (1 + stretch * np.clip((bend - y) / height / 0.2, 0, 1))
         y = np.where(y < bend, bend - (bend - y) * random.uniform(1, 1.5), y)
-    if kind in ("1 with an upstroke", "9 with a hook"):
+    if kind.startswith("1") or kind == "9 with a hook":
         return np.asarray(large)
     return ndimage.map_coordinates(pixels, [y, x], order=1)
 
@@ -301,7 +302,13 @@ NUMBERS = {  # options of write_number, how many digits, and the paper
     **{f"five digits: {kind}": ({}, 5, kind) for kind, make in PHOTOS.items()
        if getattr(make, "func", None) is photograph},
 }  # fmt: skip
-SHAPES = {"1 with an upstroke": 1, "9 with a hook": 9, "9 with a small head": 9, "6 with a wide hat": 6}
+SHAPES = {
+    "1 with an upstroke": 1,
+    "1 with a base": 1,
+    "9 with a hook": 9,
+    "9 with a small head": 9,
+    "6 with a wide hat": 6,
+}
 
 
 def write_number(images: np.ndarray, random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False) -> np.ndarray:
