@@ -1,43 +1,41 @@
-"""Draw a digit in the browser and watch the network read it, layer by layer.
+"""Draw a digit in the browser and watch the network read it, layer by layer: one HTML file, without a server.
 
 python demo.py
 """
 
 import webbrowser
-
-import torch
+from pathlib import Path
 
 from common.command_line import Parser, command, print_line, user_path
+from common.files import write_atomically
 from model import DigitCNN
-from own_digits.layers import check_can_show
+from own_digits.demo_page import build_page, check_can_show, network_of
 from own_digits.reader import OWN_CHECKPOINT, load_best_weights
-from own_digits.server import Server
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("demo.py", description="Draw a digit in the browser and watch the network read it.")
-    text = f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt); several of them: the page steps through them"
+    parser = Parser("demo.py", description="Make a page on which to draw a digit and watch the network read it.")
+    text = f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt); give it several times to step through them"
     parser.add_argument("--checkpoint", type=user_path, action="append", help=text)
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument("--no-browser", action="store_true", help="only print the address, don't open a browser")
+    text = "where to write the page, which needs no other file (default: demo.html)"
+    parser.add_argument("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help=text)
+    parser.add_argument("--no-browser", action="store_true", help="only write the page, don't open it")
     args = parser.parse_args(argv)
 
-    torch.set_num_threads(1)  # faster for one small image at a time, above all beside a busy browser
-    models = {}
+    networks = []
     for checkpoint in args.checkpoint or [None]:
         model = DigitCNN()
-        weights = load_best_weights(model, checkpoint)
-        check_can_show(model, weights.classes)
-        if weights.note:
-            print_line("demo.py", weights.note)
-        models[weights.description] = model
-    with Server(args.port, models) as server:
-        address = f"http://127.0.0.1:{server.server_port}/"
-        print(*(f"weights: {weights}" for weights in models), f"{address}   (stop with Ctrl-C)", sep="\n", flush=True)
-        if not args.no_browser:
-            webbrowser.open(address)
-        server.serve_forever()
+        name, classes, note = load_best_weights(model, checkpoint)
+        check_can_show(model)
+        networks.append(network_of(name, model, classes))
+        if note:
+            print_line("demo.py", note)
+        print(f"weights: {name}")
+    write_atomically(args.save, build_page(networks))
+    print(f"Written: {args.save}", flush=True)
+    if not args.no_browser and not webbrowser.open(args.save.resolve().as_uri()):
+        print_line("demo.py", f"found no browser: open {args.save} in one")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ from common.command_line import UserError, user_path
 from evaluate import evaluate
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.layers import DIGITS
-from own_digits.reader import READING_WEIGHTS, read_number
+from own_digits.reader import DIGITS, READING_WEIGHTS, read_number
 from training.config import TrainConfig
 from training.run_files import load_weights
 

@@ -14,6 +14,7 @@ from own_digits.number import Digit, read_digits
 from own_digits.picture_file import read_picture
 from training.run_files import load_weights
 
+DIGITS = list("0123456789")
 OWN_CHECKPOINT = Path("checkpoints/best.pt")
 READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"  # benchmarks/reading_weights.py
 

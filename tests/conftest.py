@@ -1,8 +1,6 @@
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -101,27 +99,6 @@ def reference():
     model = DigitCNN().eval()
     load_weights(READING_WEIGHTS, model)
     return model
-
-
-@contextlib.contextmanager
-def serving(models):
-    """The demo's server at work."""
-    from own_digits.server import Server
-
-    with Server(0, models) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture(scope="module")
-def server(reference):
-    with serving({"of <a test>": reference}) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from common.command_line import UserError
-from own_digits.layers import DIGITS
-from own_digits.reader import read_number
+from own_digits.reader import DIGITS, read_number
 
 
 def arc(centre, radii, start: float, end: float) -> list[tuple[float, float]]:

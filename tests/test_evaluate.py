@@ -14,7 +14,7 @@ import evaluate
 import train
 from mnist.dataset import load_data
 from model import DigitCNN
-from own_digits.layers import DIGITS
+from own_digits.reader import DIGITS
 from training.config import TrainConfig
 from training.run_files import load_weights
 

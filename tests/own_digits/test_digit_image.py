@@ -18,10 +18,9 @@ from mnist.dataset import load_data
 from model import DigitCNN
 from own_digits.digit_image import BOX, CENTRE
 from own_digits.ink import find_candidates
-from own_digits.layers import DIGITS
 from own_digits.number import best_reading, read_digits
 from own_digits.picture_file import read_picture
-from own_digits.reader import read_number
+from own_digits.reader import DIGITS, read_number
 from training.config import TrainConfig
 from training.run_files import load_weights
 

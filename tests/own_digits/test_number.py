@@ -14,9 +14,8 @@ from scipy import ndimage
 from benchmarks.pictures import NUMBERS, photograph, write_number
 from common.command_line import UserError
 from model import DigitCNN
-from own_digits.layers import DIGITS
 from own_digits.number import Digit, cheapest_path, seams
-from own_digits.reader import read_number
+from own_digits.reader import DIGITS, read_number
 from training.run_files import load_weights
 
 

@@ -9,9 +9,8 @@ from drawing import as_file, draw, misread
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
 
 from common.command_line import UserError
-from own_digits.layers import DIGITS
 from own_digits.picture_file import read_picture
-from own_digits.reader import read_number
+from own_digits.reader import DIGITS, read_number
 
 
 def grey(digit: int) -> Image.Image:

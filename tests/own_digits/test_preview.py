@@ -7,9 +7,8 @@ from PIL import Image
 from scipy import ndimage
 
 from common.command_line import UserError
-from own_digits.layers import DIGITS
 from own_digits.preview import check_can_write_preview, draw_answers, mosaic
-from own_digits.reader import Answer, read_number
+from own_digits.reader import DIGITS, Answer, read_number
 
 BLUE = 100  # the grey level of the best bar
 
