@@ -301,13 +301,8 @@ NUMBERS = {  # options of write_number, how many digits, and the paper
     **{f"five digits: {kind}": ({}, 5, kind) for kind, make in PHOTOS.items()
        if getattr(make, "func", None) is photograph},
 }  # fmt: skip
-SHAPES = {
-    "1 with an upstroke": 1,
-    "1 with a base": 1,
-    "9 with a hook": 9,
-    "9 with a small head": 9,
-    "6 with a wide hat": 6,
-}
+KINDS = ("1 with an upstroke", "1 with a base", "9 with a hook", "9 with a small head", "6 with a wide hat")
+SHAPES = {kind: int(kind[0]) for kind in KINDS}  # and the digit that each is
 
 
 def write_number(images: np.ndarray, random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False) -> np.ndarray:

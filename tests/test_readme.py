@@ -84,6 +84,19 @@ def test_calibration_is_that_of_the_benchmark():
     assert all(number in text for number in numbers.groups())
 
 
+def test_share_of_numbers_that_are_read_is_that_of_the_benchmark():
+    table = (REPOSITORY / "results" / "pictures.md").read_text(encoding="utf-8")
+
+    def shares(kind: str) -> str:
+        found = sorted(re.findall(rf"^\| five digits{kind} \| (\d+)\.00% ", table, re.MULTILINE), key=int)
+        return f"{found[0]}%" if len(found) == 1 else f"{found[0]}% to {found[-1]}%"
+
+    text = " ".join(page("docs/own-digits.md").split())
+    clean, hard, touching = shares(", gaps of .*"), shares(": .*"), shares(" that touch.*")
+    assert f"with gaps, {clean} are read without a mistake on clean paper, and {hard} on ruled" in text
+    assert f"whose digits touch, {touching}." in text
+
+
 def test_accuracy_of_the_reading_weights_is_that_of_their_run():
     last = read_metrics(REPOSITORY / "results" / "reading" / "metrics.csv")[-1]
     recipe = (REPOSITORY / "results" / "default" / "results.md").read_text(encoding="utf-8")

@@ -172,7 +172,7 @@ def test_tilde_stands_for_the_home_folder_in_every_path(run_dir, data_dir, tmp_p
     names = {"data", "run", "pictures", "weights.pt", "results", "seven.png"}
     assert names <= {path.name for path in home.iterdir()} <= names | {"preview.png"}
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
-    assert demo.main(["--port=0", "--checkpoint=~/none.pt"]) == 2
+    assert demo.main(["--no-browser", "--checkpoint=~/none.pt"]) == 2
     assert f"there is no {home / 'none.pt'}" in capsys.readouterr().err
     assert evaluate.main(["~nobody-of-that-name/best.pt"]) == 2
     assert "there is no ~nobody-of-that-name" in capsys.readouterr().err
