@@ -3,7 +3,7 @@
 const SIZE = 392;  // side of the drawing area in the coordinates of strokes; the pen widths are in these units, too
 const FIELD = 28, BOX = 20, CENTRE = 14;  // pixels; MNIST's centres of mass are in the middle of pixel 14, counted from 0
 const MIN_STROKE_WIDTH = 2.5, MAX_STROKE_WIDTH = 3.5;  // pixels: the range into which stroke widths are brought
-const MAX_GAP = 0.1, MIN_SIZE = 0.2;  // of the tallest digit: between the strokes of one digit; of what isn't a mere speck
+const MAX_GAP = 0.04, MIN_SIZE = 0.2;  // of the tallest digit: between the strokes of one digit; of what isn't a mere speck
 
 const clamp = (value, lowest, highest) => Math.min(Math.max(value, lowest), highest);
 

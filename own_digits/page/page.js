@@ -21,7 +21,7 @@ let isWaiting = false, timer = 0, player = 0;
 const strokes = () => states[position];
 const network = () => networks[byId("step").value];
 const isConvolution = (layer) => layer.shape.length === 4;
-const signed = (value) => value.toFixed(2).replace("-", "−");
+const signed = (value) => value.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "−");
 const percent = (probability) => `${(Math.floor(10000 * probability) / 100).toFixed(2)}%`;  // never 100.00% for less
 
 function coloursBetween(...stops) {  // 256 CSS colours
@@ -191,15 +191,15 @@ function showDetail() {  // the terms of the pinned number
       const [left, right] = [patch, kernels[i]].map((values, at) => numbers(values, [rows, columns], WEIGHT, ranges[at], hasText));
       figure(left, "×", right, `= ${signed(total)}`);
     });
-    text = `${patches.length > 1 ? "These sums together" : "The patch of the normalised image times the kernel"}: ${signed(sum - bias)}. ` +
+    text = `${patches.length > 1 ? "These sums together" : "Each pixel of the patch (normalised: black is −0.42) times its weight, added up"}: ${signed(sum - bias)}. ` +
       `Plus the bias, ${signed(bias)}: ${signed(sum)}, the largest of four neighbours (max pooling). ReLU makes it ${signed(Math.max(0, sum))}.`;
   } else if (pinned && answers[chosen]) {
     const activation = valueOf(pinned), isLast = next === network().layers.at(-1);
-    const terms = Array.from({ length: next.shape[0] }, (_, output) => activation * next.weight[output * next.shape[1] + pinned.channel]);
-    const largest = Math.max(...terms.map(Math.abs)) || 1;
+    const weights = Array.from({ length: next.shape[0] }, (_, output) => next.weight[output * next.shape[1] + pinned.channel]);
+    const terms = weights.map((weight) => activation * weight), largest = Math.max(...terms.map(Math.abs)) || 1;
     terms.forEach((term, output) => {
       const name = isLast ? network().classes[output] : output + 1;
-      figure(`${name}: `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), signed(term));
+      figure(`${name}: ${signed(activation)} × ${signed(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), signed(term));
     });
     text = activation > 0
       ? `Its activation, ${signed(activation)}, times its weight to each ${isLast ? "output" : "unit of the next layer"} is what it adds there.`
@@ -218,7 +218,7 @@ function showImage() {
     frames.push([left, top, columns, rows]);
   }
   const cell = paint(byId("image"), { size, values: image }, GREY, [0, 255], frames), context = byId("image").getContext("2d");
-  byId("doubt").textContent = "";
+  byId("doubt").textContent = effects ? "Trying more and less ink at each pixel …" : "";
   if (!effects || !answers[chosen]) return;
   const { more, less, worst } = effects, largest = Math.max(0.1, ...more, ...less);
   for (const [values, colour] of [[more, "232, 116, 12"], [less, "42, 143, 224"]]) {
@@ -230,15 +230,15 @@ function showImage() {
       context.fill();
     });
   }
-  const isSteady = effects.isDone && Math.max(...answers[chosen].probabilities) - (worst?.least ?? 1) < 0.01;
-  if (isSteady) byId("doubt").textContent = "No single blob of ink, more or less, changes the answer by more than one percentage point.";
-  if (!worst || isSteady) return;
-  Object.assign(context, { strokeStyle: "#e33", lineWidth: cell / 4 });
+  if (!effects.isDone) return;
+  byId("doubt").textContent = "No single blob of ink, more or less, changes the answer by more than one percentage point.";
+  if (!worst || Math.max(...answers[chosen].probabilities) - worst.least < 0.01) return;
+  Object.assign(context, { strokeStyle: worst.isInk ? "#e8740c" : "#2a8fe0", lineWidth: cell / 3 });
   context.beginPath();
   context.arc((worst.x + 0.5) * cell, (worst.y + 0.5) * cell, 1.5 * cell, 0, 2 * Math.PI);
   context.stroke();
   const { isInk, name, probability } = worst;
-  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring would make it least certain: ${name} with ${percent(probability)}.`;
+  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring would change the answer most: to ${name} with ${percent(probability)}.`;
 }
 
 function showLayers() {
@@ -269,9 +269,9 @@ function show() {
   }));
   const doubtful = isSure.indexOf(false), separator = classes.some((name) => name.length > 1) ? " " : "";
   let message = strokes().length && !keyboardPen?.isDown && !pointer ? "A dot is no digit: draw a line." : "";
-  if (doubtful >= 0) message = `This looks like nothing that the network knows. Its best guess is ${names[doubtful]}, with ${percent(highest[doubtful])}.`;
+  if (doubtful >= 0) message = `This looks like nothing that the network knows. Its best guess is ${names[doubtful]}, with ${percent(highest[doubtful])}`;
   else if (answers.length) message = `${names.join(separator)} with ${percent(highest.reduce((product, p) => product * p))}`;
-  if (answers.length > 1) message += ". The layers show the underlined one; click another to see that.";
+  if (answers.length > 1) message += ". Click a digit to see its layers.";
   byId("message").textContent = message;
   const other = byId("other").value === "" || !answer ? null : run(networks[byId("other").value], answer.image).probabilities;
   [...byId("bars").rows].forEach((row, i) => {

@@ -406,7 +406,7 @@ def test_unit_that_the_keyboard_reaches_shows_what_it_adds_to_each_output(page, 
     assert page.text_content("#detail-title") == f"Fully connected 1: unit {named + 1}"
     terms = page.locator("#terms figure").all_text_contents()
     expected = units[named] * reference.fc2.weight[:, named].detach().numpy()
-    assert [float(term.split(":")[1].replace("−", "-")) for term in terms] == pytest.approx(expected, abs=0.0051)
+    assert [float(term.split("=")[1].replace("−", "-")) for term in terms] == pytest.approx(expected, abs=0.0051)
 
 
 def test_what_would_change_its_mind_is_the_worst_of_all_blobs(page, reference):
