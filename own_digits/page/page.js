@@ -231,7 +231,7 @@ function showImage() {
     });
   }
   if (!effects.isDone) return;
-  byId("doubt").textContent = "No single blob of ink, more or less, changes the answer by more than one percentage point.";
+  byId("doubt").textContent = "No single blob of ink, more or less, changes the answer by a percentage point.";
   if (!worst || Math.max(...answers[chosen].probabilities) - worst.least < 0.01) return;
   Object.assign(context, { strokeStyle: worst.isInk ? "#e8740c" : "#2a8fe0", lineWidth: cell / 3 });
   context.beginPath();
