@@ -169,7 +169,7 @@ function numbers(values, [rows, columns], colours, range, hasText) {  // a canva
   return square;
 }
 
-const HINT = "Click a square of a map, or go to a layer with Tab, move with the arrow keys and press Enter, to see how its number is computed.";
+const HINT = "Click or tap a square of a map, or go to a layer with Tab, move with the arrow keys and press Enter, to see how its number is computed.";
 
 function showDetail() {  // the terms of the pinned number
   const layer = network().layers[pinned?.layer], next = network().layers[pinned?.layer + 1], figures = [];
