@@ -207,8 +207,12 @@ def test_image_has_the_size_place_and_stroke_width_of_mnist(page):
         rows, columns = np.nonzero(image > 127)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(20, abs=1)
         centre = [np.average(np.arange(28), weights=image.sum(axis=axis)) for axis in (0, 1)]
-        assert np.abs(np.array(centre) - 14).max() < 1  # as it is moved by whole pixels
+        assert np.abs(np.array(centre) - 14).max() < 0.55  # as it is moved by whole pixels
         page.evaluate("clear()")
+    draw_with_mouse(page, 1)
+    length = 17.5 * np.hypot(0.13, 0.96) / 0.96  # of its line, which is 2.5 pixels wide and has round ends
+    area = page.evaluate("answers[0].image.reduce((sum, ink) => sum + ink)") / 255
+    assert area == pytest.approx(2.5 * length + np.pi * 1.25**2, rel=0.05)
 
 
 def test_several_digits_are_read_from_left_to_right(page, reference):
