@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 
 from common.command_line import Parser, command, print_line, user_path
-from common.files import write_atomically
+from common.files import check_can_write, write_atomically
 from model import DigitCNN
 from own_digits.demo_page import build_page, check_can_show, network_of
 from own_digits.reader import OWN_CHECKPOINT, load_best_weights
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help=text)
     parser.add_argument("--no-browser", action="store_true", help="only write the page, don't open it")
     args = parser.parse_args(argv)
+    check_can_write("--save", args.save, ".html", b"<title>Draw a digit, and watch a network read it")
 
     networks = []
     for checkpoint in args.checkpoint or [None]:

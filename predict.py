@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from common.command_line import Parser, UserError, command, print_error, print_line, user_path
+from common.files import check_can_write
 from model import DigitCNN
 from own_digits.picture_file import find_pictures
 from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_number
@@ -40,9 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--preview", type=user_path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)
     if args.preview:
-        from own_digits.preview import check_can_write_preview  # only here: matplotlib takes half a second
-
-        check_can_write_preview(args.preview)
+        check_can_write("--preview", args.preview, ".png", b"Title\0predict.py")
     model = DigitCNN()
     weights, classes, note = load_best_weights(model, args.checkpoint)
     if note:
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:{width}}  {best}  {runner_up} {probability:7.2%}", flush=True)
         answers.append((name, answer.small()))
     if args.preview and answers:
-        from own_digits.preview import draw_answers
+        from own_digits.preview import draw_answers  # only here: matplotlib takes half a second
 
         draw_answers(args.preview, answers, classes, f"Weights: {weights}")
         print(f"Written: {args.preview}", file=sys.stderr if args.json else sys.stdout)

@@ -302,7 +302,7 @@ NUMBERS = {  # options of write_number, how many digits, and the paper
        if getattr(make, "func", None) is photograph},
 }  # fmt: skip
 KINDS = ("1 with an upstroke", "1 with a base", "9 with a hook", "9 with a small head", "6 with a wide hat")
-SHAPES = {kind: int(kind[0]) for kind in KINDS}  # and the digit that each is
+SHAPES = {kind: int(kind[0]) for kind in KINDS}  # the digit of each kind
 
 
 def write_number(images: np.ndarray, random: Generator, gap=(0.1, 1), rows=1, signs=False, frame=False) -> np.ndarray:

@@ -33,6 +33,17 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_can_write(flag: str, path: Path, suffix: str, mark: bytes) -> None:
+    """Raise UserError unless path, given by a flag, has this suffix and is new or a file that begins with our mark."""
+    if path.suffix.lower() != suffix:
+        raise UserError(f"{flag} must be the name of a {suffix[1:].upper()} file, not {path}")
+    try:
+        if path.exists() and not (path.is_file() and mark in path.read_bytes()[:1000]):
+            raise UserError(f"{flag} would overwrite {path}, which this command didn't write: choose another name")
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, `.lock` in it, until the with statement or the process ends, however it ends.

@@ -5,20 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.command_line import UserError
 from own_digits.reader import Answer
 from training.charts import Figure, in_default_style, save_figure
-
-
-def check_can_write_preview(path: Path) -> None:
-    """Raise UserError unless path is the name of a PNG file that is new or an earlier preview."""
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--preview must be the name of a PNG file, not {path}")
-    try:
-        if path.exists() and not (path.is_file() and b"Title\0predict.py" in path.read_bytes()[:1000]):
-            raise UserError(f"--preview would overwrite {path}, which is not an earlier preview: choose another name")
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}") from error
 
 
 @in_default_style

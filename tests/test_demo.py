@@ -44,6 +44,18 @@ def test_page_allows_only_its_own_script_and_style(tmp_path, opened):
         assert f"{name}-src 'sha256-{digest}'" in policy
 
 
+def test_only_an_earlier_page_is_overwritten(tmp_path, capsys):
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert demo.main(["--save", str(page), "--no-browser"]) == 0
+    page.write_text("something else")
+    assert demo.main(["--save", str(page), "--no-browser"]) == 2
+    assert page.read_text() == "something else"
+    assert "which this command didn't write: choose another name" in capsys.readouterr().err
+    assert demo.main(["--save", str(tmp_path / "page.pt"), "--no-browser"]) == 2
+    assert "--save must be the name of a HTML file" in capsys.readouterr().err
+
+
 def test_checkpoints_are_in_the_order_of_the_command(tmp_path, capsys):
     paths = [Path(shutil.copy(READING_WEIGHTS, tmp_path / name)) for name in ("2.pt", "1.pt")]
     flags = ["--no-browser", "--save", str(tmp_path / "page.html")]
@@ -82,13 +94,25 @@ class Activated(DigitCNN):
         return super().forward(images).tanh()
 
 
+class Same(DigitCNN):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(1, 10, 3, padding="same")
+        self.fc1 = torch.nn.Linear(720, 50)
+
+
+class Empty(torch.nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :10]
+
+
 class Reflected(DigitCNN):
     def __init__(self):
         super().__init__()
         self.conv1 = torch.nn.Conv2d(1, 10, 5, padding=1, padding_mode="reflect")
 
 
-@pytest.mark.parametrize("network", [Normalised, Activated, Reflected])
+@pytest.mark.parametrize("network", [Normalised, Activated, Reflected, Same, Empty])
 def test_network_that_the_page_would_compute_wrongly_is_refused_in_one_line(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "DigitCNN", network)
     torch.save(network().state_dict(), tmp_path / "weights.pt")

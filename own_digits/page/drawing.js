@@ -20,10 +20,7 @@ function boxOf(strokes) {  // [left, top, right, bottom] of the ink
   return box;
 }
 
-const extent = (strokes) => {
-  const [left, top, right, bottom] = boxOf(strokes);
-  return Math.max(right - left, bottom - top);
-};
+const extent = (strokes, [left, top, right, bottom] = boxOf(strokes)) => Math.max(right - left, bottom - top);
 
 function digitsOf(strokes) {  // groups of strokes from left to right; those of a group overlap, or nearly
   const groups = [], tallest = Math.max(...strokes.map((stroke) => extent([stroke])));
@@ -37,7 +34,7 @@ function digitsOf(strokes) {  // groups of strokes from left to right; those of 
 
 function imageOf(strokes) {  // 784 whole numbers from 0 to 255: MNIST's size, position and stroke width; null for a dot
   const pen = Math.max(...strokes.map((stroke) => stroke.width)), [left, top, right, bottom] = boxOf(strokes);
-  const length = Math.max(right - left, bottom - top);  // of the longer side
+  const length = extent(strokes);
   if (length < 2.2 * pen) return null;
   const width = clamp((BOX * pen) / length, MIN_STROKE_WIDTH, MAX_STROKE_WIDTH), scale = (BOX - width) / (length - pen);
   const traced = (dx, dy) => trace(strokes.map(({ points }) => points.map(([x, y]) => [

@@ -21,7 +21,7 @@ let isWaiting = false, timer = 0, player = 0;
 const strokes = () => states[position];
 const network = () => networks[byId("step").value];
 const isConvolution = (layer) => layer.shape.length === 4;
-const signed = (value) => value.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "−");
+const rounded = (value) => value.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "−");
 const percent = (probability) => `${(Math.floor(10000 * probability) / 100).toFixed(2)}%`;  // never 100.00% for less
 
 function coloursBetween(...stops) {  // 256 CSS colours
@@ -48,6 +48,7 @@ function placeOf({ channel, y, x }, size) {  // [column, row] of a cell on the c
 
 function paint(canvas, { size, values }, colours, [low, high], frames = []) {  // frames: of cells [column, row, width, height]
   const { across, down, gap } = gridOf(size), cell = Math.max(4, Math.floor(600 / across)), context = canvas.getContext("2d");
+  const side = gap || size[0] === 1 ? cell : cell - 1;  // units have a line between them
   if (canvas.width !== across * cell || canvas.height !== down * cell) {
     Object.assign(canvas, { width: across * cell, height: down * cell });
   } else context.clearRect(0, 0, canvas.width, canvas.height);
@@ -55,7 +56,7 @@ function paint(canvas, { size, values }, colours, [low, high], frames = []) {  /
     const x = i % size[2], y = Math.floor(i / size[2]) % size[1], channel = Math.floor(i / size[1] / size[2]);
     const [column, row] = placeOf({ channel, y, x }, size);
     context.fillStyle = colours[clamp(Math.round((255 * (value - low)) / (high - low || 1)), 0, 255)];
-    context.fillRect(column * cell, row * cell, gap || size[0] === 1 ? cell : cell - 1, gap || size[0] === 1 ? cell : cell - 1);
+    context.fillRect(column * cell, row * cell, side, side);
   });
   for (const [column, row, width, height, isDashed] of frames) {
     const box = [column * cell, row * cell, width * cell, height * cell];
@@ -99,28 +100,31 @@ function makeLayers() {  // a section for each layer but the last, whose outputs
   }
 }
 
+function cellIn(layer, column, row) {  // the cell at a place on the canvas, given in cells; null in a gap between maps
+  const { size } = volumeAfter(layer), { columns, gap } = gridOf(size), [width, height] = [size[2] + gap, size[1] + gap];
+  const [x, y] = [column % width, row % height];
+  const channel = columns * Math.floor(row / height) + Math.floor(column / width);
+  return x < size[2] && y < size[1] ? { layer, channel, y, x } : null;
+}
+
 function cellAt(event, layer) {  // the cell under the pointer, or null
-  const { size } = volumeAfter(layer), { columns, gap, across, down } = gridOf(size), box = event.target.getBoundingClientRect();
   if (event.target.localName !== "canvas") return null;
-  const column = Math.floor(((event.clientX - box.left) / box.width) * across);
-  const row = Math.floor(((event.clientY - box.top) / box.height) * down);
-  const [x, y] = [column % (size[2] + gap), row % (size[1] + gap)];
-  const channel = columns * Math.floor(row / (size[1] + gap)) + Math.floor(column / (size[2] + gap));
-  return x < size[2] && y < size[1] && channel < size[0] ? { layer, channel, y, x } : null;
+  const { across, down } = gridOf(volumeAfter(layer).size), box = event.target.getBoundingClientRect();
+  const place = (at, start, length, count) => clamp(Math.floor(((at - start) / length) * count), 0, count - 1);
+  return cellIn(layer, place(event.clientX, box.left, box.width, across), place(event.clientY, box.top, box.height, down));
 }
 
 function moveCursor(event, layer) {
-  const { size } = volumeAfter(layer), { columns, gap, across, down } = gridOf(size), direction = ARROWS[event.key];
+  const { size } = volumeAfter(layer), { across, down } = gridOf(size), direction = ARROWS[event.key];
   if (event.key === "Enter" || event.key === " ") pin(cursor ?? { layer, channel: 0, y: 0, x: 0 });
   else if (direction) {
     let [column, row] = cursor ? placeOf(cursor, size) : [0, 0];
-    do {  // steps over the gaps between maps
+    do {  // steps over the gaps
       column = (column + direction[0] + across) % across;
       row = (row + direction[1] + down) % down;
-    } while (gap && (column % (size[2] + 1) === size[2] || row % (size[1] + 1) === size[1]));
-    const channel = columns * Math.floor(row / (size[1] + gap)) + Math.floor(column / (size[2] + gap));
-    cursor = { layer, channel, y: row % (size[1] + gap), x: column % (size[2] + gap) };
-    byId("announcement").textContent = `${nameOf(cursor)}: ${signed(valueOf(cursor))}`;
+      cursor = cellIn(layer, column, row);
+    } while (!cursor);
+    byId("announcement").textContent = `${nameOf(cursor)}: ${rounded(valueOf(cursor))}`;
     showLayers();
   } else return;
   event.preventDefault();
@@ -164,7 +168,7 @@ function numbers(values, [rows, columns], colours, range, hasText) {  // a canva
   Object.assign(context, { font: `${cell / 3.4}px system-ui, sans-serif`, textAlign: "center", textBaseline: "middle" });
   values.forEach((value, i) => {
     context.fillStyle = Math.abs(value) > 0.6 * range[1] ? "#fff" : "#000";
-    context.fillText(signed(value), (i % columns + 0.5) * cell, (Math.floor(i / columns) + 0.5) * cell);
+    context.fillText(rounded(value), (i % columns + 0.5) * cell, (Math.floor(i / columns) + 0.5) * cell);
   });
   return square;
 }
@@ -189,20 +193,20 @@ function showDetail() {  // the terms of the pinned number
       const total = patch.reduce((all, value, at) => all + value * kernels[i][at], 0), hasText = patches.length === 1;
       const ranges = [patches, kernels].map((lists) => [-largest(lists), largest(lists)]);
       const [left, right] = [patch, kernels[i]].map((values, at) => numbers(values, [rows, columns], WEIGHT, ranges[at], hasText));
-      figure(left, "×", right, `= ${signed(total)}`);
+      figure(left, "×", right, `= ${rounded(total)}`);
     });
-    text = `${patches.length > 1 ? "These sums together" : "Each pixel of the patch (normalised: black is −0.42) times its weight, added up"}: ${signed(sum - bias)}. ` +
-      `Plus the bias, ${signed(bias)}: ${signed(sum)}, the largest of four neighbours (max pooling). ReLU makes it ${signed(Math.max(0, sum))}.`;
+    text = `${patches.length > 1 ? "These sums together" : "Each pixel of the patch (normalised: black is −0.42) times its weight, added up"}: ${rounded(sum - bias)}. ` +
+      `Plus the bias, ${rounded(bias)}: ${rounded(sum)}, the largest of four neighbours (max pooling). ReLU makes it ${rounded(Math.max(0, sum))}.`;
   } else if (pinned && answers[chosen]) {
     const activation = valueOf(pinned), isLast = next === network().layers.at(-1);
     const weights = Array.from({ length: next.shape[0] }, (_, output) => next.weight[output * next.shape[1] + pinned.channel]);
     const terms = weights.map((weight) => activation * weight), largest = Math.max(...terms.map(Math.abs)) || 1;
     terms.forEach((term, output) => {
       const name = isLast ? network().classes[output] : output + 1;
-      figure(`${name}: ${signed(activation)} × ${signed(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), signed(term));
+      figure(`${name}: ${rounded(activation)} × ${rounded(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), rounded(term));
     });
     text = activation > 0
-      ? `Its activation, ${signed(activation)}, times its weight to each ${isLast ? "output" : "unit of the next layer"} is what it adds there.`
+      ? `Its activation, ${rounded(activation)}, times its weight to each ${isLast ? "output" : "unit of the next layer"} is what it adds there.`
       : "Its sum is below 0, so ReLU makes it 0, and it adds nothing to any output.";
   }
   byId("terms").replaceChildren(...figures);
@@ -253,7 +257,7 @@ function showLayers() {
     }
     if (cursor?.layer === index) frames.push([...placeOf(cursor, size), 1, 1, true]);
     paint(section.querySelector("canvas"), volume, ACTIVITY, [0, highest], frames);
-    section.querySelector(".scale").textContent = answers[chosen] ? `0 to ${signed(highest)}` : "";
+    section.querySelector(".scale").textContent = answers[chosen] ? `0 to ${rounded(highest)}` : "";
   });
   showDetail();
 }
@@ -346,7 +350,7 @@ function render() {
   byId("clear").disabled = !strokes().length;
 }
 
-function answer() {  // reads the drawing and shows all that follows from it
+function read() {  // reads the drawing and shows all that follows from it
   isWaiting = false;
   const last = strokes().at(-1);
   answers = digitsOf(strokes()).flatMap((group) => {
@@ -360,12 +364,12 @@ function answer() {  // reads the drawing and shows all that follows from it
 }
 
 function update() {  // after points were added: once a frame
-  if (!isWaiting) requestAnimationFrame(() => isWaiting && answer());
+  if (!isWaiting) requestAnimationFrame(() => isWaiting && read());
   isWaiting = true;
 }
 
 function announce() {  // to screen readers, when a stroke has ended
-  answer();
+  read();
   byId("announcement").textContent = byId("message").textContent;
 }
 
@@ -373,7 +377,7 @@ function commit(state) {  // makes a new state of the drawing, and forgets those
   states.splice(++position, Infinity, state);
 }
 
-function step(by) {  // undo and redo
+function travel(by) {  // undo and redo
   position = clamp(position + by, 0, states.length - 1);
   if (keyboardPen) keyboardPen.isDown = false;
   announce();
@@ -396,7 +400,7 @@ function pointOf(event) {
 canvas.addEventListener("pointerdown", (event) => {
   const isPenAfterPalm = event.pointerType === "pen" && pointer?.type === "touch";
   if ((pointer && !isPenAfterPalm) || event.button !== 0) return;
-  if (isPenAfterPalm) states.splice(position--);  // what the palm drew
+  if (isPenAfterPalm && strokes().includes(stroke)) states.splice(position--);  // what the palm drew
   pointer = { id: event.pointerId, type: event.pointerType };
   keyboardPen = null;
   canvas.setPointerCapture(pointer.id);
@@ -416,7 +420,7 @@ canvas.addEventListener("lostpointercapture", (event) => {  // after pointerup a
 });
 canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 
-const ACTIONS = { undo: () => step(-1), redo: () => step(1), clear };
+const ACTIONS = { undo: () => travel(-1), redo: () => travel(1), clear };
 for (const [id, action] of Object.entries(ACTIONS)) {
   byId(id).addEventListener("click", () => {
     action();
@@ -442,7 +446,7 @@ canvas.addEventListener("keydown", (event) => {
     if (pen.isDown) update();
     else announce();
     byId("announcement").textContent = `Pen ${pen.isDown ? "down" : "up"}. ${pen.isDown ? "" : byId("message").textContent}`;
-  } else if (event.key === "Backspace") step(-1);
+  } else if (event.key === "Backspace") travel(-1);
   else if (event.key === "Delete") clear();
   else return;
   event.preventDefault();
@@ -451,7 +455,7 @@ document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
   if (!(event.ctrlKey || event.metaKey) || !["z", "y"].includes(key)) return;
   event.preventDefault();
-  step(key === "y" || event.shiftKey ? 1 : -1);
+  travel(key === "y" || event.shiftKey ? 1 : -1);
 });
 canvas.addEventListener("focus", render);
 canvas.addEventListener("blur", () => {
@@ -467,10 +471,11 @@ function showCheckpoint() {
   const { name, classes } = network();
   byId("weights-name").textContent = byId("step").ariaValueText = name;
   byId("known").textContent = classes.join() === "0,1,2,3,4,5,6,7,8,9" ? "the digits 0 to 9" : classes.join(", ");
-  const kept = pinned;
+  const kept = chosen;
   makeLayers();
-  pinned = kept && kept.layer < network().layers.length - 1 ? kept : null;
-  answer();
+  read();
+  chosen = kept;  // rather than the digit of the last stroke
+  show();
 }
 
 function play() {  // steps through the checkpoints, from the first one again if the last one is shown

@@ -7,9 +7,11 @@ from PIL import Image
 from scipy import ndimage
 
 from common.command_line import UserError
-from own_digits.preview import check_can_write_preview, draw_answers, mosaic
+from common.files import check_can_write
+from own_digits.preview import draw_answers, mosaic
 from own_digits.reader import DIGITS, Answer, read_number
 
+MARK = b"Title\0predict.py"  # by which predict.py knows its own previews
 BLUE = 100  # the grey level of the best bar
 
 
@@ -18,7 +20,7 @@ def test_preview_shows_each_picture_its_image_and_its_probabilities(reference, t
     for digits in ([7], [7, 3]):  # the second one replaces the first
         answers = [(f"{digit}.png", read_number(reference, png(1 - draw(digit)))) for digit in digits]
         draw_answers(path, answers, DIGITS, "a test")
-        check_can_write_preview(path)
+        check_can_write("--preview", path, ".png", MARK)
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         rows = np.array_split(pixels[90:], len(digits))
@@ -53,16 +55,16 @@ def test_preview_replaces_nothing_but_an_earlier_preview(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("picture.png", "notes.png", "pipe.png"):
         with pytest.raises(UserError, match=f"would overwrite .*{name}"):
-            check_can_write_preview(tmp_path / name)
+            check_can_write("--preview", tmp_path / name, ".png", MARK)
     with pytest.raises(UserError, match="File name too long"):
-        check_can_write_preview(tmp_path / ("n" * 300 + ".png"))
-    check_can_write_preview(tmp_path / "new.png")
+        check_can_write("--preview", tmp_path / ("n" * 300 + ".png"), ".png", MARK)
+    check_can_write("--preview", tmp_path / "new.png", ".png", MARK)
 
 
 @pytest.mark.parametrize("name", ["preview.jpg", "preview"])
 def test_preview_is_a_png(tmp_path, name):
     with pytest.raises(UserError, match="must be the name of a PNG file"):
-        check_can_write_preview(tmp_path / name)
+        check_can_write("--preview", tmp_path / name, ".png", MARK)
 
 
 def test_preview_of_many_pictures_shows_the_first_ones_and_says_so(reference, tmp_path):
