@@ -16,7 +16,7 @@ from own_digits.reader import OWN_CHECKPOINT, load_best_weights
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("demo.py", description="Make a page on which to draw a digit and watch the network read it.")
-    text = f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt); give it several times to step through them"
+    text = f"weights to show (default: {OWN_CHECKPOINT}, else results/reading/weights.pt); repeat it to compare several"
     parser.add_argument("--checkpoint", type=user_path, action="append", help=text)
     text = "where to write the page, which needs no other file (default: demo.html)"
     parser.add_argument("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help=text)
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     write_atomically(args.save, build_page(networks))
     print(f"Written: {args.save}", flush=True)
     if not args.no_browser and not webbrowser.open(args.save.resolve().as_uri()):
-        print_line("demo.py", f"found no browser: open {args.save} in one")
+        print_line("demo.py", f"can't open a browser: open {args.save} yourself")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(model: nn.Module, dataset: TensorDataset, batch_size: int = 200) -> Evaluation:
-    """Evaluate a model on a split, on the device of the split; the model stays in the mode that it was in."""
+    """Evaluate a model on a split, on the split's device, and leave the model in the mode that it was in."""
     if len(dataset) == 0:
         return Evaluation(0, 0, math.nan, math.nan, torch.empty(0, 0), torch.empty(0, 0))
     was_training = model.training
@@ -56,7 +56,7 @@ def report(evaluation: Evaluation, classes: list[str], title: str) -> str:
     counts = f"{evaluation.correct:,} of {evaluation.images:,} images"
     lines = [title, f"accuracy {evaluation.accuracy:.2%} ({counts}), loss {evaluation.loss:.4f}", ""]
     longest = max(map(len, classes))
-    first, width = max(4, longest), max(6, longest + 2)  # of the columns
+    first, width = max(4, longest), max(6, longest + 2)  # column widths
     lines.append(f"{'true':{first}}    accuracy   answered" + "".join(f"{name:>{width}}" for name in classes))
     for number, row in enumerate(evaluation.confusion.tolist()):
         accuracy = f"{row[number] / sum(row):.2%}" if sum(row) else "no image"
@@ -67,33 +67,33 @@ def report(evaluation: Evaluation, classes: list[str], title: str) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("evaluate.py", description="Evaluate a checkpoint exactly: every image counts once.")
+    parser = Parser("evaluate.py", description="Evaluate a checkpoint on every image of a split.")
     add = parser.add_argument
     add("checkpoint", type=user_path, metavar="CHECKPOINT", help="best.pt or last.pt of a run, or weights")
     add("--data-dir", type=user_path, default=Path("data"), help="folder of the data sets (default: data)")
     add("--split", choices=["test", "validation", "train"], default="test", help="(default: test)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto)")
     add("--json", action="store_true", help="print one JSON object instead of the report")
-    add("--pictures", type=user_path, metavar="DIR", help="draw confusion matrix, mistakes and filters into DIR")
-    add("--weights", type=user_path, metavar="FILE", help="write the network's weights alone, a state_dict")
+    add("--pictures", type=user_path, metavar="DIR", help="draw confusion matrix, mistakes and filters in DIR")
+    add("--weights", type=user_path, metavar="FILE", help="save only the network's weights to FILE, as a state_dict")
     args = parser.parse_args(argv)
 
     device = choose_device(args.device)
     model = DigitCNN().to(device)
     checkpoint = load_weights(args.checkpoint, model)
-    config = config_from(checkpoint.get("config", {}), args.checkpoint)  # a bare state_dict has none: the default
-    if not args.data_dir.exists() and args.data_dir != parser.get_default("data_dir"):  # which is made by downloading
-        raise UserError(f"there is no folder {args.data_dir}: name the --data-dir of the training run")
+    config = config_from(checkpoint.get("config", {}), args.checkpoint)  # a bare state_dict has none: use the default
+    if not args.data_dir.exists() and args.data_dir != parser.get_default("data_dir"):  # the default may be missing
+        raise UserError(f"there is no folder {args.data_dir}: give the --data-dir of the training run")
     data = load_data(config, args.data_dir, device)
     check_classes(model, data, checkpoint.get("dataset", {}))
     split, classes, md5 = getattr(data, args.split), data.description["classes"], data.description["md5"]
     if checkpoint.get("dataset", {}).get("md5", md5) != md5:
-        print(f"warning: the files of {config.dataset} are not those that it was trained on", file=sys.stderr)
+        print(f"warning: the checkpoint was trained on other files of {config.dataset}", file=sys.stderr)
     if len(split) == 0:
-        raise UserError(f"{args.checkpoint} is of a run without validation images: choose --split test or train")
+        raise UserError(f"{args.checkpoint} comes from a run without validation images: choose --split test or train")
     evaluation = evaluate(model, split)
 
-    epoch = f"epoch {checkpoint['epoch']}" if "epoch" in checkpoint else "weights alone, which are taken to be of MNIST"
+    epoch = f"epoch {checkpoint['epoch']}" if "epoch" in checkpoint else "weights only, assumed to be for MNIST"
     title = f"{args.checkpoint.name} ({epoch}) on {config.dataset}, {args.split} images"
     if args.json:
         names = {"checkpoint": str(args.checkpoint), "dataset": config.dataset, "classes": classes, "split": args.split}
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(args.weights, serialize(model.cpu().state_dict()))
     pictures = []
     if args.pictures:
-        from training.charts import draw_charts  # matplotlib takes half a second
+        from training.charts import draw_charts  # here, as importing matplotlib takes half a second
 
         pictures = draw_charts(args.pictures, model, split, evaluation, classes, title)
     if written := [str(path) for path in (args.weights, *pictures) if path]:

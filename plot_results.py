@@ -12,14 +12,14 @@ from training.metrics import describe_best, table_heading, table_row
 
 
 def describe(groups: dict[str, list[Run]]) -> str:
-    """Say in one line what the numbers are of."""
+    """Say in one line which runs the numbers come from."""
     runs = next(iter(groups.values()))
     config, done, seeds = runs[0].config, len(runs[0].history), [run.config.seed for run in runs]
     epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     what = f"{config.dataset}, {epochs if done == config.epochs else f'{done} of {epochs}'}"
     if len(groups) > 1:
         others = {(runs[0].config.dataset, runs[0].config.epochs) for runs in groups.values()}
-        common = f"{what}, " if len(others) == 1 else ""  # else the names of the settings say it
+        common = f"{what}, " if len(others) == 1 else ""  # else the names of the settings contain it
         return f"{common}{len(groups)} settings, best.pt of each run: mean ± standard deviation over seeds"
     if len(runs) == 1:
         return f"{what}, seed {seeds[0]}"
@@ -29,15 +29,15 @@ def describe(groups: dict[str, list[Run]]) -> str:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """Return the folder, if it is that of a run, or those of the runs of a sweep in it."""
+    """Return the folder itself if it holds a run, else the folders of all runs of the sweep in it."""
     runs = [] if (folder / "metrics.csv").exists() else [path.parent for path in folder.rglob("seed-*/metrics.csv")]
     return sorted(runs, key=lambda run: (run.parent, len(run.name), run.name)) or [folder]
 
 
 def results_markdown(groups: dict[str, list[Run]], failures: dict[str, str] | None = None) -> str:
-    """Return results.md: of one setting a row an epoch and the result of best.pt, of several a row each.
+    """Return results.md: for one setting a row per epoch and the result of best.pt, for several a row per setting.
 
-    failures are the runs that failed, by their names, with the reason.
+    failures maps the name of each failed run to the reason.
     """
     if len(groups) > 1 or failures:
         return f"{describe(groups)}\n\n{comparison(groups, failures or {})}"
@@ -48,7 +48,7 @@ def results_markdown(groups: dict[str, list[Run]], failures: dict[str, str] | No
 
 def write_results(groups: dict[str, list[Run]], markdown: str, folder: Path) -> str:
     """Write results.md, and curves.png and curves.svg, to a folder; return a line that names them."""
-    from training.charts import draw_curves  # here, as command() first takes care of Matplotlib's backend
+    from training.charts import draw_curves  # here, after command() has unset MPLBACKEND
 
     write_atomically(folder / "results.md", markdown)
     settings = {name: [run.history for run in runs] for name, runs in groups.items()}
@@ -58,7 +58,7 @@ def write_results(groups: dict[str, list[Run]], markdown: str, folder: Path) -> 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("plot_results.py", description="Make results.md and curves.png of runs of train.py.")
+    parser = Parser("plot_results.py", description="Make results.md and curves.png from runs of train.py.")
     parser.add_argument("runs", type=user_path, nargs="*", metavar="RUN_DIR", help="folder of a run, or of a sweep")
     parser.add_argument("--output-dir", type=user_path, default=Path("results"), help="(default: results)")
     args = parser.parse_args(argv)

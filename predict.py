@@ -1,4 +1,4 @@
-"""Read the digits in pictures, one or many in each: photos, drawings, MNIST's own images.
+"""Read the digits in pictures: photos, drawings or images of MNIST, with one digit or many in each.
 
 python predict.py photo.jpg drawing.png
 """
@@ -11,16 +11,17 @@ from common.command_line import Parser, UserError, command, print_error, print_l
 from common.files import check_can_write
 from model import DigitCNN
 from own_digits.picture_file import find_pictures
-from own_digits.reader import OWN_CHECKPOINT, load_best_weights, read_number
+from own_digits.reader import OWN_CHECKPOINT, load_best_weights, percent, read_number
 
 
 def expand(path: Path) -> list[Path]:
-    """Return the pictures in a folder, or those that a pattern matches where the shell has not expanded it."""
+    """Return the pictures in a folder, or the files that match a pattern such as *.png; else the path itself."""
     found = [path]
     if path.is_dir():
         found, others = find_pictures(path)
         if others:
-            print_line("predict.py", f"skipped, as not named like pictures: {', '.join(map(printable, others))}")
+            names = ", ".join(map(printable, others))
+            print_line("predict.py", f"skipped, because their extensions aren't those of pictures: {names}")
     elif not path.exists():
         found = sorted(file for file in path.parent.glob(path.name) if not file.name.startswith("."))
     return found or [path]
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("predict.py", description="Read the digits in pictures, one or many in each.")
     add = parser.add_argument
     add("images", type=user_path, nargs="+", metavar="IMAGE", help="a picture, or a folder of pictures")
-    add("--checkpoint", type=user_path, help=f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt)")
+    add("--checkpoint", type=user_path, help=f"weights (default: {OWN_CHECKPOINT}, else results/reading/weights.pt)")
     add("--json", action="store_true", help="print a JSON object for each image, on a line of its own")
     add("--preview", type=user_path, metavar="FILE.png", help="draw what the network sees, and its answers")
     args = parser.parse_args(argv)
@@ -62,12 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.json:
             print(json.dumps({"file": str(path), "weights": weights, **answer.summary(classes)}), flush=True)
         else:
-            best = f"{answer.number(classes):>{class_width}}  {answer.probability:11.2%}"
+            best = f"{answer.number(classes):>{class_width}}  {percent(answer.probability):>11}"
             runner_up, probability = answer.runner_up(classes)
-            print(f"{name:{width}}  {best}  {runner_up} {probability:7.2%}", flush=True)
+            print(f"{name:{width}}  {best}  {runner_up} {percent(probability):>7}", flush=True)
         answers.append((name, answer.small()))
     if args.preview and answers:
-        from own_digits.preview import draw_answers  # only here: matplotlib takes half a second
+        from own_digits.preview import draw_answers  # here, as importing matplotlib takes half a second
 
         draw_answers(args.preview, answers, classes, f"Weights: {weights}")
         print(f"Written: {args.preview}", file=sys.stderr if args.json else sys.stdout)

@@ -1,4 +1,4 @@
-"""Train several settings with several seeds each, and compare them. The same command continues a sweep.
+"""Train several settings with several seeds each, and compare them. To continue a sweep, run the same command again.
 
 python sweep.py learning_rate=0.003,0.01 augment=true,false --seeds 5 --epochs 3
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import train
-from common.command_line import Parser, UserError, command, user_path
+from common.command_line import Parser, UserError, command, shows_progress, user_path
 from common.files import FolderInUse, lock, read_json
 from mnist.dataset import choose_dataset, load_data
 from plot_results import results_markdown, write_results
@@ -27,16 +27,16 @@ from training.run_files import describe_file, hash_code, load_checkpoint
 
 
 def flags_of(text: str) -> list[str]:
-    """Return train.py's flag for each value of NAME=VALUE,VALUE,...: --augment, --no-augment of augment=true,false."""
+    """Return train.py's flags for NAME=VALUE,VALUE,...: --augment and --no-augment for augment=true,false."""
     name, _, values = text.partition("=")
     if name == "seed" or name not in asdict(TrainConfig()):
-        raise UserError(f"{text!r} is no setting: write NAME=VALUE without spaces, as in learning_rate=0.003,0.01")
+        raise UserError(f"{text!r} is not a setting: write NAME=VALUE without spaces, as in learning_rate=0.003,0.01")
     switches = {"true": flag(name), "false": flag(f"no_{name}")}
     return [switches.get(value.lower(), f"{flag(name)}={value}") for value in values.split(",")]
 
 
 def combinations(words: list[str], passed_on: list[str]) -> list[list[str]]:
-    """Return train.py's flags of all combinations of the words' values, each with those that are passed on."""
+    """Return train.py's flags for each combination of the words' values, with the flags in passed_on added to each."""
     grid = [flags_of(word) for word in words if word != "default"]
     names = [flags[0].replace("--no-", "--").split("=")[0] for flags in [*grid, *([word] for word in passed_on)]]
     if twice := {name for name in names if name.startswith("--") and names.count(name) > 1}:
@@ -45,13 +45,13 @@ def combinations(words: list[str], passed_on: list[str]) -> list[list[str]]:
 
 
 def name_of(config: TrainConfig) -> str:
-    """Return what differs from the default, besides the seed: the name of the setting's folder."""
+    """Return the name of a setting's folder: what differs from the default, apart from the seed."""
     default = asdict(TrainConfig(seed=config.seed))
     return ",".join(f"{name}={value}" for name, value in asdict(config).items() if value != default[name]) or "default"
 
 
 def plan(settings: list[list[str]], seeds: int, output_dir: Path) -> dict[Path, tuple[list[str], dict]]:
-    """Return, for the folder of each run, train.py's flags, and what decides its results. Raises UserError."""
+    """Return a dict from each run's folder to train.py's flags and to what decides its results. Raises UserError."""
     runs, code = {}, hash_code()
     for setting in settings:
         args, recipe = parse_arguments(setting)
@@ -68,13 +68,14 @@ def plan(settings: list[list[str]], seeds: int, output_dir: Path) -> dict[Path, 
 
 
 def is_finished(folder: Path, wanted: dict) -> bool:
-    """Return whether a run is finished. Raises UserError if the folder holds another run than wanted."""
+    """Return whether a run is finished. Raises UserError if the folder holds a different run."""
     if not (folder / "last.pt").exists():
         return False
     last = load_checkpoint(folder / "last.pt")
     found = {name: last.get(name) for name in ("config", "init", "code")} | {"data": last["dataset"]["md5"]}
     if differing := " and ".join(name for name in wanted if found[name] != wanted[name]):
-        raise UserError(f"{folder} holds a run of another {differing}: choose another --output-dir, or delete it")
+        what = f"{folder} holds a run with a different {differing}"
+        raise UserError(f"{what}: delete that folder, or choose another --output-dir")
     is_whole = (folder / "run.json").exists() and read_json(folder / "run.json")["seconds"] == last["seconds"]
     return is_whole and last["epoch"] == wanted["config"]["epochs"]  # run.json is the last file that an epoch writes
 
@@ -84,7 +85,7 @@ def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: t
     while not stop.is_set():
         with contextlib.suppress(FolderInUse), lock(folder):
             break
-        time.sleep(1)  # a trainer that outlived a killed sweep
+        time.sleep(1)  # until the train.py that a killed sweep left running has ended
     if stop.is_set():
         return "stopped"
     command = [sys.executable, train.__file__, *flags, "--output-dir", str(folder), "--resume"]
@@ -96,18 +97,18 @@ def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: t
 
 
 def run_all(tasks: dict[Path, list[str]], jobs: int) -> dict[Path, str]:
-    """Run each task, the flags of a folder, several at once; return why those failed that did."""
+    """Run train.py for each folder with its flags, several at once; return the reason for each run that failed."""
     started, stop = [], threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
         futures = {folder: pool.submit(run, folder, flags, started, stop) for folder, flags in tasks.items()}
         try:
-            list(tqdm(as_completed(futures.values()), total=len(tasks), unit="run", disable=None))
+            list(tqdm(as_completed(futures.values()), total=len(tasks), unit="run", disable=not shows_progress()))
         except KeyboardInterrupt as interrupt:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in started:
                 process.terminate()
-            interrupt.args = ("the same command continues the sweep",)
+            interrupt.args = ("run the same command again to continue the sweep",)
             raise
     return {folder: reason for folder, future in futures.items() if (reason := future.result())}
 
@@ -118,12 +119,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("sweep.py", usage=usage, description="Train and compare settings.", allow_abbrev=False)
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="how many runs of each setting, with seeds 0, 1, ... (default: 3)")
-    add("--from", dest="file", type=user_path, metavar="FILE", help="settings, each in a line, or the word default")
-    add("--jobs", type=int, default=os.cpu_count(), help="how many runs at once (default: one for each core)")
+    add("--from", dest="file", type=user_path, metavar="FILE", help="file with a setting per line, or the word default")
+    add("--jobs", type=int, default=os.cpu_count(), help="how many runs at the same time (default: one for each core)")
     add("--output-dir", type=user_path, default=Path("runs"), help="(default: runs)")
     args, words = parser.parse_known_args(argv)
     if min(args.seeds, args.jobs) < 1 or {"--seed", "--resume"} & {word.split("=")[0] for word in words}:
-        raise UserError("a sweep resumes by itself, and has the seeds 0 to N - 1 of --seeds N, N and --jobs at least 1")
+        raise UserError("leave out --seed and --resume: a sweep sets them; --seeds and --jobs must be at least 1")
     given = [word for word in words if "=" in word and not word.startswith("-")]
     passed_on = [word for word in words if word not in given]  # to train.py
     if args.file and given:
@@ -132,14 +133,14 @@ def main(argv: list[str] | None = None) -> None:
     words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     runs = plan([flags for line in words for flags in combinations(line, passed_on)], args.seeds, args.output_dir)
     missing = [folder for folder, (_, wanted) in runs.items() if not is_finished(folder, wanted)]
-    missing.sort(key=lambda folder: runs[folder][1]["config"]["seed"])  # first one run of each setting
-    print(f"{len(runs)} runs in {args.output_dir}, {len(runs) - len(missing)} are finished, {args.jobs} at once")
+    missing.sort(key=lambda folder: runs[folder][1]["config"]["seed"])  # start with one run of each setting
+    print(f"{len(runs)} runs in {args.output_dir}, {len(runs) - len(missing)} are finished; {args.jobs} at a time")
     failed = run_all({folder: runs[folder][0] for folder in missing}, args.jobs)
     groups = by_setting(read_run(folder) for folder in runs if folder not in failed)
     if not groups:
-        raise UserError(f"no run ended well: {'; '.join(set(failed.values())) or f'{args.file} has no settings'}")
+        raise UserError(f"no run succeeded: {'; '.join(set(failed.values())) or f'{args.file} has no settings'}")
     failures = {f"{folder.parent.name}, {folder.name}": reason for folder, reason in failed.items()}
-    if failures:  # the settings that are left may not show what differs
+    if failures:  # by_setting saw only the successful runs, and may have left out what differs
         groups = {group[0].folder.parent.name: group for group in groups.values()}
     print(markdown := results_markdown(groups, failures))
     print(write_results(groups, markdown, args.output_dir))

@@ -1,4 +1,4 @@
-"""What all commands share: errors told in one line, and exit codes."""
+"""What all commands share: errors reported in one line, and exit codes."""
 
 import argparse
 import functools
@@ -24,27 +24,27 @@ class Parser(argparse.ArgumentParser):
 
 def user_path(text: str) -> Path:
     """Return the path that an argument names; a leading ~ stands for the user's home folder."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - which leaves the ~ of an unknown user as it is
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - unlike Path.expanduser, it ignores unknown users
 
 
 def command(main: FunctionType) -> Callable[..., int]:
     """Decorate a script's `main(argv=None)` so that it returns the exit code; each process prints its own errors.
 
-    0: done, or what main returns. 2: wrong arguments or unusable input, told in one line on standard error.
-    130: interrupted by Ctrl-C, told in one line, too.
+    0: done, or what main returns. 2: wrong arguments or unusable input, reported in one line on standard error.
+    130: interrupted by Ctrl-C, reported in one line, too.
     """
     script = Path(main.__code__.co_filename).name
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
-        if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits a Matplotlib backend that it may not have
+        if "ipykernel" not in sys.modules:  # a notebook's `!python` inherits its Matplotlib backend
             os.environ.pop("MPLBACKEND", None)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
         try:
             exit_code = main(argv) or 0
-            print(end="", flush=True)  # here, where a reader that has gone can still be noticed
+            print(end="", flush=True)  # here, where a closed pipe is still caught
             return exit_code
         except BrokenPipeError:  # as in `python evaluate.py ... | head -2`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,6 +59,11 @@ def command(main: FunctionType) -> Callable[..., int]:
     return run
 
 
+def shows_progress() -> bool:
+    """Return whether somebody sees a progress bar: in a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def print_error(script: str, error: Exception | str) -> None:
     """Print an error in one line on standard error."""
     if isinstance(error, OSError) and error.filename:
@@ -67,6 +72,6 @@ def print_error(script: str, error: Exception | str) -> None:
 
 
 def print_line(script: str, text: str) -> None:
-    """Print a line of a script, which under torchrun has the rank of its process, on standard error."""
+    """Print a line on standard error, after the script's name and, under torchrun, the rank of the process."""
     rank = f", rank {os.environ['RANK']}" if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else ""
     print(f"{script}{rank}: {text}", file=sys.stderr)

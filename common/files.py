@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash at any moment, finds the old file or the new one, never a part of one."""
+"""Write files so that, even after a crash, a reader finds the old file or the new one, never part of one."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ def lock(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / ".lock", mode=0o666).acquire(timeout=0)  # for whoever may write into the folder
+        held = FileLock(folder / ".lock", mode=0o666).acquire(timeout=0)  # all users may share it
     except Timeout as error:
         advice = "wait for it to finish or choose another folder"
         raise FolderInUse(f"another process is using {folder}: {advice}") from error
@@ -63,7 +63,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict:
-    """Read an object of JSON. Raises UserError when that is not what the file holds."""
+    """Read a JSON object. Raises UserError if the file holds anything else."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:

@@ -2,7 +2,7 @@
 
 For each pixel of the result, we compute which point of the original it shows. That is a linear function of a few
 parameters, theta: those of an affine map, and the displacements of a grid of control points. So one matrix product
-gives the points of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate would.
+gives the points of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-SIZE = 28  # pixels, of either side
+SIZE = 28  # pixels per side
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -25,11 +25,11 @@ def random_theta(
 ) -> Tensor:
     """Draw theta, (N, 2, 3 + control_points ** 2), for N images; strengths, (N,), scale all distortions.
 
-    The first three parameters are an affine map, as `affine_grid` takes it: rotation and shear in degrees, change of
-    scale, and shift in pixels are uniform between minus and plus their limits (in this order), scale and shift along
-    each axis. The others displace a grid of control points by normal draws with a standard deviation of elastic_pixels;
-    pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section 3.1; what it does for MNIST:
-    https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image as it is.
+    The first three parameters are an affine map, as `affine_grid` takes it. Its rotation and shear (degrees), change of
+    scale and shift (pixels) are uniform between minus and plus their limits, which are given in this order; scale and
+    shift are drawn for each axis. The others displace a grid of control points by normal draws with a standard
+    deviation of elastic_pixels; pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section 3.1; for
+    MNIST: https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image unchanged.
     """
     count, strengths, half = len(strengths), strengths.unsqueeze(1), SIZE / 2  # a unit of the grid is half the image
     rotation, shear, scale, shift = limits
@@ -51,8 +51,8 @@ def basis(parameters: int, device: torch.device) -> Tensor:
 
     First come x, y and 1, for the affine map, then a bicubic bump around each control point.
     """
-    points = math.isqrt(parameters - 3)  # along either side
-    position = (torch.arange(SIZE) + 0.5) / (SIZE / 2) - 1  # of the pixels' centres
+    points = math.isqrt(parameters - 3)  # per side
+    position = (torch.arange(SIZE) + 0.5) / (SIZE / 2) - 1  # the pixels' centres
     affine = torch.stack([position.repeat(SIZE), position.repeat_interleave(SIZE), torch.ones(SIZE**2)])
     bumps = torch.eye(points**2).view(1, -1, points, points)
     bumps = F.interpolate(bumps, size=(SIZE, SIZE), mode="bicubic", align_corners=True)  # (1, points**2, 28, 28)

@@ -20,7 +20,7 @@ from mnist.augmentation import to_float
 from mnist.synthetic import SyntheticMNIST
 from training.config import TrainConfig
 
-DATASETS = {"mnist": MNIST, "synthetic": SyntheticMNIST}  # others of torchvision with MNIST's files may be added
+DATASETS = {"mnist": MNIST, "synthetic": SyntheticMNIST}  # torchvision's others with MNIST's file format can be added
 
 MD5 = {  # of the unpacked files of MNIST
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -29,7 +29,7 @@ MD5 = {  # of the unpacked files of MNIST
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
-MIRROR_TIMEOUT = 20  # seconds without a byte
+MIRROR_TIMEOUT = 20  # seconds to wait for data
 
 
 class DatasetNotFound(UserError):
@@ -47,7 +47,7 @@ class Data(NamedTuple):
 
 
 def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
-    """Make sure that a data set is there; return its name, and a line of warning where it is the synthetic one.
+    """Make sure that a data set is there; return its name, and a warning if it is the synthetic one.
 
     "auto" is MNIST if it is available, else the synthetic one. Raises UserError for files that can't be used.
     """
@@ -65,7 +65,7 @@ def choose_dataset(name: str, data_dir: Path) -> tuple[str, str]:
 
 
 def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = "cpu") -> Data:
-    """Load a run's data set onto the device; download it, or draw the synthetic one, where data_dir does not have it.
+    """Load a run's data set onto the device; download or draw it first if data_dir lacks it.
 
     This is where the validation images are split off: the last ones of the training images. Raises UserError.
     """
@@ -74,9 +74,9 @@ def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = 
         check_mnist(folder)
     dataset = find_dataset(config.dataset, data_dir)
     try:
-        halves = [dataset(data_dir, train=is_train) for is_train in (True, False)]
-        whole, test = (TensorDataset(half.data, half.targets) for half in halves)
-    except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # torchvision's, of a damaged file
+        parts = [dataset(data_dir, train=is_train) for is_train in (True, False)]
+        whole, test = (TensorDataset(part.data, part.targets) for part in parts)
+    except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # a damaged file
         raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
     classes, highest = class_names(dataset, folder), max(int(split.tensors[1].max()) for split in (whole, test))
     if highest >= len(classes):
@@ -97,7 +97,7 @@ def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = 
 
 
 def find_dataset(name: str, data_dir: Path) -> type[MNIST]:
-    """Return the class that reads a data set: one of torchvision, or one for own images. Raises UserError."""
+    """Return the class that reads a data set: torchvision's, or one for the user's own images. Raises UserError."""
     if name in DATASETS:
         return DATASETS[name]
     if (data_dir / name / "raw" / "classes.txt").exists():
@@ -129,18 +129,18 @@ def check_classes(model: nn.Module, data: Data, trained_on: dict) -> None:
 
 
 def check_mnist(folder: Path) -> None:
-    """Raise UserError unless those files of MNIST that are in the folder are MNIST's, bit for bit."""
+    """Raise UserError if a file in the folder has the name of one of MNIST's, but not its exact content."""
     wrong = [file for file in MD5 if (folder / file).exists() and not check_integrity(folder / file, MD5[file])]
     if wrong:
-        what = "damaged, or of another data set (wrong MD5); delete that, and the next run downloads it again"
+        what = "damaged, or from another data set (wrong MD5); delete each, and the next run downloads it again"
         raise UserError(f"{', '.join(wrong)} in {folder}: {what}")
 
 
 def fetch(name: str, data_dir: Path) -> Path:
     """Make sure that the four files of a data set are in torchvision's folder for them, and return that folder.
 
-    If they aren't, the archives that lie there are unpacked, or torchvision downloads them, into a folder of its own.
-    Raises DatasetNotFound where it can't, UserError where files are there but unusable.
+    Missing files are unpacked from archives in that folder or downloaded by torchvision, first into a temporary folder.
+    Raises DatasetNotFound if that fails, UserError if files are there but unusable.
     """
     dataset = find_dataset(name, data_dir)
     folder = (data_dir / dataset.__name__ / "raw").resolve()
@@ -149,7 +149,8 @@ def fetch(name: str, data_dir: Path) -> Path:
     if any(folder.glob("*.idx?-ubyte")):  # as 7-Zip and Kaggle name them
         raise UserError(f"the files in {folder} have a dot before idx: rename them to {', '.join(MD5)}")
     if not dataset.resources:
-        raise UserError(f"{folder} lacks a file of {', '.join(MD5)}: make the data set anew, as docs/own-data.md shows")
+        what = f"one of {', '.join(MD5)} is missing from {folder}"
+        raise UserError(f"{what}: make the data set again, as docs/own-data.md shows")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = TemporaryDirectory(dir=folder)
@@ -171,14 +172,14 @@ def fetch(name: str, data_dir: Path) -> Path:
                     damaged.append(archive.name)
             if name != "synthetic" and len(list(raw.iterdir())) < len(MD5):
                 print(f"Downloading {name} (each mirror gets {MIRROR_TIMEOUT} s to answer)", file=sys.stderr)
-            dataset(incoming, download=True)  # unless the four files are there
+            dataset(incoming, download=True)  # does nothing if the four files are there
             for file in MD5:
                 (raw / file).replace(folder / file)
         return folder
     except Exception as error:  # torchvision's and urllib's are of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # of several mirrors: the last one's
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]  # with several mirrors, the last one's
         if damaged:
-            what = f"cut, or not an archive of {name}'s files; delete that"
+            what = f"incomplete, or not an archive of {name}'s files; delete each"
             raise UserError(f"{', '.join(damaged)} in {folder}: {what} ({reason})") from error
         if name == "mnist":
             check_mnist(folder)
@@ -193,7 +194,7 @@ def fetch(name: str, data_dir: Path) -> Path:
 def unpack(archive: Path, folder: Path, md5: str | None) -> bool:
     """Unpack a .gz file into a folder; return whether it is whole, and its content has that MD5, if one is given."""
     file = folder / archive.stem
-    with contextlib.suppress(OSError, EOFError, zlib.error):  # of a damaged archive
+    with contextlib.suppress(OSError, EOFError, zlib.error):  # the archive is damaged
         extract_archive(str(archive), str(folder))
         if check_integrity(file, md5):
             return True

@@ -21,7 +21,7 @@ FONTS = [
 
 
 class SyntheticMNIST(MNIST):
-    """A drop-in for torchvision's MNIST whose download() draws its images; the same on every call."""
+    """A drop-in replacement for torchvision's MNIST; download() draws the images, the same ones on every call."""
 
     train_images, test_images = 60_000, 10_000
 

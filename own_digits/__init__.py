@@ -1,1 +1,1 @@
-"""From any picture of a digit to MNIST's form, and the network's answer."""
+"""Turn pictures of digits into images like MNIST's, and read them with the network."""

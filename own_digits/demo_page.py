@@ -39,7 +39,7 @@ def page_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def check_can_show(model: nn.Module) -> None:
-    """Raise UserError if a network, in evaluation mode, computes something else than the page would."""
+    """Raise UserError if a network, in evaluation mode, computes something other than the page would."""
     images = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         try:
@@ -49,8 +49,8 @@ def check_can_show(model: nn.Module) -> None:
             difference = 1.0
     if not difference <= 1e-5:  # the rounding errors of float32 are below 1e-6
         raise UserError(
-            "the demo's page shows networks of convolutions, each with ReLU and 2x2 max pooling, then fully connected "
-            "layers with ReLU between them; the one in model.py computes something else"
+            "the demo page can only show networks of convolutions, each with ReLU and 2x2 max pooling, then fully "
+            "connected layers with ReLU between them; the network in model.py computes something else"
         )
 
 
@@ -65,7 +65,7 @@ def network_of(name: str, model: nn.Module, classes: list[str]) -> dict:
 
 
 def build_page(networks: list[dict]) -> str:
-    """Return the page, for networks from network_of(). Its policy allows its own script and style only."""
+    """Return the page, for networks of network_of(). Its security policy allows only its own script and style."""
 
     def text(name: str) -> str:
         return (FOLDER / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Turn any picture of a digit into an image like MNIST's, 28x28 pixels: the only ones that the network knows.
+"""Turn any picture of a digit into an image like MNIST's, 28x28 pixels: the only kind of image that the network knows.
 
 MNIST's own procedure (Y. LeCun, C. Cortes, C. J. C. Burges, http://yann.lecun.com/exdb/mnist/): "The original black and
 white (bilevel) images from NIST were size normalized to fit in a 20x20 pixel box while preserving their aspect ratio.
@@ -30,7 +30,7 @@ MAX_DIGIT_STROKE_WIDTH = 9  # MNIST pixels; what is wider is a shadow or a dot
 def character_image(picture: Image.Image) -> np.ndarray:
     """Return the character in a picture, of mode RGB, as MNIST would show it: (28, 28) uint8, 255 for ink.
 
-    It needs no network: the likeliest part by size and surroundings is taken. Raises UserError when there is no ink.
+    No network is needed: size and surroundings decide which part is taken. Raises UserError when there is no ink.
     """
     image = as_mnist(picture)
     for part in find_candidates(picture) if image is None else []:
@@ -68,7 +68,7 @@ def normalize(ink: np.ndarray) -> np.ndarray | None:
     if not mask.any():
         return None
     depth = np.asarray(ndimage.distance_transform_edt(mask))  # to the nearest background pixel
-    width = 4 * depth[mask].mean() - 2  # of a long bar, whose pixels lie a quarter of its width deep on average
+    width = 4 * depth[mask].mean() - 2  # exact for a long bar, whose pixels lie a quarter of its width deep on average
     if width > OVERSAMPLING * MAX_DIGIT_STROKE_WIDTH:
         return None
     target_width = np.clip(width, OVERSAMPLING * MIN_STROKE_WIDTH, OVERSAMPLING * MAX_STROKE_WIDTH)

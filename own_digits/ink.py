@@ -1,10 +1,10 @@
 """Find what may be a digit in a picture: strokes that are darker, or lighter, than the paper around them.
 
-The paper is the picture after a grey closing, which removes dark strokes (or light ones, of the inverted picture). The
-ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille, "Morphological Image
-Analysis", 2nd edition, section 4.5). How dark the strokes are, and whether the paper is ruled, is not known, so two
-thresholds are tried, and an opening that removes lines. Each way gives a candidate or two, and the network chooses
-between them (number.py).
+The paper is the picture after a grey closing, which removes dark strokes (or light ones, if the picture is inverted
+first). The ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille,
+"Morphological Image Analysis", 2nd edition, section 4.5). As it isn't known how dark the strokes are, and whether the
+paper is ruled, two thresholds are tried, and an opening that removes lines. Each way gives a candidate or two, and the
+network chooses between them (number.py).
 """
 
 import math
@@ -15,8 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
-CLOSING_SIZE = 1 / 3  # of the longer side, or of twice the height of digits; strokes must be narrower
-LONGEST = 1200  # pixels on the longer side of a closer look, in which a digit takes half of WORKING_SIZE
+CLOSING_SIZE = 1 / 3  # fraction of the longer side, or of twice the digits' height; strokes must be narrower
+LONGEST = 1200  # pixels on the longer side of the second, closer search, where digits have half of WORKING_SIZE
 SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
 
     ink: np.ndarray  # (h, w) in [0, 1], in the working size
     box: np.ndarray  # (4,): top, left, bottom, right, in pixels of the picture
-    score: float  # a logarithm of how much its size and surroundings speak for it
+    score: float  # how well its size and surroundings suit a digit, as a logarithm
     region: np.ndarray  # (4,): the box around it and all components of similar height
 
 
@@ -39,13 +39,13 @@ def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT)
 
     Without a height, the picture is searched at WORKING_SIZE, and each candidate is one digit if no others touch it.
     With the height of the digits, in pixels, it is searched in more detail, and all components of similar height
-    together are candidates, too. None has a score that is MAX_GAP or more below the best one's.
+    together form another candidate. None has a score that is MAX_GAP or more below the best one's.
     """
     longest = min(LONGEST, max(picture.size) / height * WORKING_SIZE / 2) if height else WORKING_SIZE
     scale = min(1, longest / max(picture.size))  # small pictures keep their size
     small = picture.resize([max(1, round(scale * length)) for length in picture.size], Image.Resampling.BOX)
     channel, noise = clearest_channel(np.asarray(small, np.float32) / 255)
-    spread = np.abs(channel - np.median(channel)).mean()  # the pixels' mean distance from a brightness, at its least
+    spread = np.abs(channel - np.median(channel)).mean()  # mean distance of the pixels from their median
     closing_size = max(3, round(CLOSING_SIZE * min(2 * scale * height or math.inf, max(channel.shape))))
     is_border = np.ones(channel.shape, bool)
     is_border[1:-1, 1:-1] = False
@@ -66,10 +66,10 @@ def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT)
             for selected, box, region in find_groups(ink, labels, height > 0) if number else []:
                 top, left, bottom, right = box
                 mask = selected[labels[top:bottom, left:right]]
-                share = min(0.3, mask.size / channel.size)  # of the picture
-                contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the picture's border
+                share = min(0.3, mask.size / channel.size)  # share of the picture
+                contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the border
                 brightness = paper[top:bottom, left:right][mask].mean()
-                difference = np.abs(channel - brightness).mean() - spread  # little, as most of a picture is its paper
+                difference = np.abs(channel - brightness).mean() - spread  # small if it is the paper's
                 # The weights were chosen on pictures made of validation images.
                 score = np.log(share / number) - 3 * contact - 8 * difference
                 place = box + [y0, x0, y0, x0]  # in the whole picture
@@ -95,7 +95,7 @@ def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much darker, or lighter, a channel, (H, W), is than the paper, and the paper.
+    """Return how much darker (or lighter) than the paper a channel, (H, W), is, and the paper itself.
 
     Dark ink is a fraction of the paper's brightness, as a shadow darkens both.
     """
@@ -110,9 +110,9 @@ def find_groups(ink: np.ndarray, labels: np.ndarray, rows: bool) -> list[tuple[n
     """Return groups of components of ink, (H, W), each of which may be a digit; with rows, also whole rows of digits.
 
     labels, (H, W), are 1 to N for the components, 0 for the background. A group is the heaviest component (of all, of
-    those that don't surround others, or of those that touch the fewest borders) and each one close to it, as a digit
-    may be in pieces. It is given by which labels it has, (N + 1,) bool, by its box, and by its region, the box around
-    it and all components of similar height.
+    those that don't surround others, or of those that touch the fewest borders) with all others close to it, as a digit
+    may be in pieces. It is given as a mask over labels, (N + 1,) bool, as its box, and as its region, the box around it
+    and all components of similar height.
     """
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)  # (N,), (N, 4)
     borders, heights = (boxes == [0, 0, *ink.shape]).sum(axis=1), boxes[:, 2] - boxes[:, 0]

@@ -1,8 +1,8 @@
 """Read all digits in a picture, row by row: the network says which pieces of ink belong together.
 
 Ink is cut wherever digits may touch, which gives more pieces than digits. Any neighbouring pieces together may be a
-digit, which has a cost: the less certain the network is, and the more unlikely its shape, the higher. Dynamic
-programming finds the sequence of digits that costs least. This is heuristic over-segmentation (Y. LeCun, L. Bottou, Y.
+digit. It costs more if the network is less certain, or if its shape is unlikely. Dynamic programming finds the
+sequence of digits that costs least. This is heuristic over-segmentation (Y. LeCun, L. Bottou, Y.
 Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998).
 """
 
@@ -20,23 +20,23 @@ from common.command_line import UserError
 from own_digits.digit_image import as_mnist, normalize, views
 from own_digits.ink import EIGHT_CONNECTED, MARGIN, Candidate, around, boxes_of, cut_out, find_candidates
 
-CERTAINTY_WEIGHT = 2  # of the network's certainty in the score of a part
-HIGHEST_CERTAINTY = 6.3  # that the network has of any digit of MNIST
-COUNT_WEIGHT = 0.5  # of the logarithm of the number of digits in the score of a part
-MIN_SCORE = -1.2  # of a part; with the weights in results/reading, nearly all digits have more, blank paper has less
-MIN_CERTAINTY = 2.2  # mean over several digits; blank paper has less
-MAX_COMPONENTS = 100  # as large as digits; if there are more, the picture shows no handwriting
+CERTAINTY_WEIGHT = 2  # weight of the network's certainty in a part's score
+HIGHEST_CERTAINTY = 6.3  # the network's highest certainty for any MNIST digit
+COUNT_WEIGHT = 0.5  # weight of the logarithm of the number of digits in a part's score
+MIN_SCORE = -1.2  # lowest score of a part; with the weights in results/reading, blank paper has less
+MIN_CERTAINTY = 2.2  # lowest mean over several digits; blank paper has less
+MAX_COMPONENTS = 100  # as large as digits; a picture with more shows no handwriting
 
 # The costs of a digit, in which lengths are in units of the height of the other digits. All constants were chosen on
 # numbers made of validation images (benchmarks/pictures.py).
 EACH = 0.1  # for every digit
-UNCERTAINTY, SURE = 0.15, 5.3  # times the square of how much less than SURE the network's certainty is
-WIDTH, USUAL_WIDTH = 2.7, 0.65  # times what is wider than usual
-LOWNESS, USUAL_HEIGHT = 7, 0.6  # times what is lower than usual
-GAP = 4.3  # times the width of gaps inside it
-CUT = 2.5  # times the ink that was cut on both sides
+UNCERTAINTY, SURE = 0.15, 5.3  # cost per square of the certainty missing to SURE
+WIDTH, USUAL_WIDTH = 2.7, 0.65  # cost per width above the usual one
+HEIGHT, USUAL_HEIGHT = 7, 0.6  # cost per height below the usual one
+GAP = 4.3  # cost per width of the gaps inside it
+CUT = 2.5  # cost per ink that was cut on both sides
 MAX_SHAPE_COST = 2.5  # digits of a more unlikely shape aren't considered
-SKIPPED = 3.2  # for ink that is read as no digit, if it is half a digit's ink or more; less for less
+SKIPPED = 3.2  # for a piece that is no digit; in proportion to its ink if it has less than half a digit's
 CLEAR = 0.6  # a component that costs less as one digit is not cut
 SEVERAL = 1.0  # for reading a part as several digits, on top of their mean cost
 
@@ -64,7 +64,7 @@ class Digit(NamedTuple):
 def shape_cost(box: np.ndarray, height: float, gap: float = 0, cut: float = 0) -> float:
     """Return the part of a digit's cost that depends on its shape: its box, (4,), gaps and cut ink."""
     h, w = (box[2:] - box[:2]) / height
-    return WIDTH * max(0, w - USUAL_WIDTH) + LOWNESS * max(0, USUAL_HEIGHT - h) + (GAP * gap + CUT * cut) / height
+    return WIDTH * max(0, w - USUAL_WIDTH) + HEIGHT * max(0, USUAL_HEIGHT - h) + (GAP * gap + CUT * cut) / height
 
 
 def read_digits(picture: Image.Image, model: nn.Module) -> list[list[Digit]]:
@@ -92,7 +92,7 @@ def read_digits(picture: Image.Image, model: nn.Module) -> list[list[Digit]]:
 
 
 def best_reading(parts: list[Candidate], model: nn.Module) -> tuple[list[list[Digit]], np.ndarray, float]:
-    """Return the rows of digits in the likeliest part, the part's region and score: [], any and -inf without parts."""
+    """Return the rows of digits in the likeliest part, its region and its score; without parts, [], zeros and -inf."""
     best = [], np.zeros(4), -math.inf
     for part in parts:
         if part.score + HIGHEST_CERTAINTY > best[2] and (rows := read_part(part, model)):
@@ -135,13 +135,13 @@ def look(model: nn.Module, found: list[tuple[np.ndarray, np.ndarray]]) -> list[D
     return [Digit(*pair, mean, *both) for pair, mean, both in zip(found, means, certainties, strict=True)]
 
 
-Option = tuple[int, int, float, Digit]  # a digit that the pieces from one to before another may be, and its cost
+Option = tuple[int, int, float, Digit]  # first piece, end (exclusive), cost, and the digit that these pieces may be
 
 
 def find_options(ink: np.ndarray, model: nn.Module) -> list[tuple[np.ndarray, list[Option]]]:
-    """Return, for each row of digits in ink, (H, W), what it costs to skip each of its pieces, and the options.
+    """Return, for each row of digits in ink, (H, W), the cost of skipping each of its pieces, and the options.
 
-    The pieces stand from left to right by their centres.
+    The pieces are sorted from left to right by their centres.
     """
     labels, _ = cast(tuple, ndimage.label(ink > 0.5, EIGHT_CONNECTED))
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)
@@ -164,7 +164,7 @@ def find_options(ink: np.ndarray, model: nn.Module) -> list[tuple[np.ndarray, li
         digits = iter(look(model, found))
         return [None if image is None else next(digits) for image in images]
 
-    cuts = {}  # of a piece, by its label, the ink that is cut on its left and right
+    cuts = {}  # a piece's label -> the ink that is cut on its left and right
     for index, digit in zip(large, look_at([[index + 1] for index in large]), strict=True):
         if digit and digit.cost(height) < CLEAR:
             continue
@@ -200,9 +200,9 @@ def find_options(ink: np.ndarray, model: nn.Module) -> list[tuple[np.ndarray, li
 
 
 def rows_of(boxes: np.ndarray, height: int) -> np.ndarray:
-    """Return the row, from 1, to which each line of a picture of this height belongs: (height,).
+    """Return the row of digits, counted from 1, to which each line of pixels of a picture belongs: (height,).
 
-    A row is where the middles of components, given by their boxes, (N, 4), overlap.
+    Components, given by their boxes, (N, 4), are in one row if their middle parts overlap in height.
     """
     is_row = np.zeros(height, bool)
     for top, _, bottom, _ in boxes:
@@ -213,7 +213,7 @@ def rows_of(boxes: np.ndarray, height: int) -> np.ndarray:
 
 def cheapest_path(skipped: np.ndarray, options: list[Option]) -> tuple[float, list[Digit]]:
     """Return what the cheapest way to read all pieces costs, and its digits."""
-    best = [(0.0, [])]  # of the pieces before each
+    best = [(0.0, [])]  # cost and digits of the first 0, 1, ... pieces
     for end, cost in enumerate(skipped.tolist(), 1):
         ways = [(best[end - 1][0] + cost, best[end - 1][1])]
         for first, last, cost, digit in options:
@@ -230,7 +230,7 @@ def is_over(box: np.ndarray, other: np.ndarray) -> bool:
 
 
 def seams(ink: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seams from top to bottom of ink, (h, w), that cross little of it, a spacing apart at mid-height.
+    """Return paths from top to bottom of ink, (h, w), that cross little of it, at least spacing apart at mid-height.
 
     They are given by their columns, (h, N), from left to right, and by the ink that each crosses, (N,).
     """

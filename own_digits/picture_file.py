@@ -1,6 +1,5 @@
 """Read picture files of all formats that Pillow reads, in any colour mode."""
 
-import threading
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +11,6 @@ from common.command_line import UserError
 
 MIN_SIZE = 8  # pixels on the shorter side
 MAX_SIZE = 1600  # pixels on the longer side; larger pictures are shrunk
-WARNINGS_LOCK = threading.Lock()  # the demo's threads share one list of warning filters
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -21,14 +19,14 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # by the orientation that a camera noted
+}  # by EXIF orientation
 
 
 def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the pictures in a folder and its subfolders, known by their endings, and the other files."""
-    endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+    """Return the pictures in a folder and its subfolders, recognised by their extensions, and the other files."""
+    extensions = {extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    pictures = [path for path in files if path.suffix.lower() in endings]
+    pictures = [path for path in files if path.suffix.lower() in extensions]
     return pictures, sorted(set(files) - set(pictures))
 
 
@@ -41,7 +39,7 @@ def read_picture(file: Path | BinaryIO) -> Image.Image:
         raise UserError("there is no picture in this folder")
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # a long comment is no reason to refuse a picture
     try:
-        with WARNINGS_LOCK, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
@@ -58,12 +56,12 @@ def read_picture(file: Path | BinaryIO) -> Image.Image:
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"the picture is damaged ({reason or type(error).__name__})") from error
     if min(image.size) < MIN_SIZE:
-        raise UserError(f"the picture is too small or too narrow: {image.width} x {image.height} pixels to read")
+        raise UserError(f"the picture is too small or too narrow to read: {image.width} x {image.height} pixels")
     return image
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """Return a picture as it was seen, if the camera noted how it was held."""
+    """Turn a picture upright by its EXIF orientation, if it has one."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # odd metadata can raise anything

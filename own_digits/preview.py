@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from own_digits.reader import Answer
+from own_digits.reader import Answer, percent
 from training.charts import Figure, in_default_style, save_figure
 
 
@@ -45,7 +45,7 @@ def draw_answers(
         long = max(map(len, classes)) > 2 or len(classes) > 40
         right.set_xticks(places, classes, fontsize=6 if long else 8, rotation=90 if long else 0)
         right.spines[["top", "right"]].set_visible(False)
-        right.set_title(f"{answer.number(classes)}, {answer.probability:.2%}", fontsize=11)
+        right.set_title(f"{answer.number(classes)}, {percent(answer.probability)}", fontsize=11)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a file's name may have characters that the font lacks
         save_figure(figure, path, {"Title": "predict.py"})

@@ -19,6 +19,11 @@ OWN_CHECKPOINT = Path("checkpoints/best.pt")
 READING_WEIGHTS = Path(__file__).parent.parent / "results" / "reading" / "weights.pt"  # benchmarks/reading_weights.py
 
 
+def percent(probability: float) -> str:
+    """Format a probability, rounded down, so that only 1 is 100.00%."""
+    return f"{math.floor(1e4 * probability) / 1e4:.2%}"
+
+
 class Answer(NamedTuple):
     """What the network reads in a picture."""
 
@@ -32,13 +37,13 @@ class Answer(NamedTuple):
 
     @property
     def probability(self) -> float:
-        """The probability that all digits are right, if each is so by itself."""
+        """The probability that all digits are right, if their errors are independent."""
         return math.prod(float(digit.probabilities.max()) for digit in self.digits)
 
     def number(self, classes: list[str], second: Digit | None = None) -> str:
-        """Return the names of all digits; of one, if given, that of its second most probable class.
+        """Return the names of all digits; for the digit second, if given, its second most probable class.
 
-        Between rows is a space, and between names if one is longer than a character.
+        Rows are separated by a space, and so are names if any is longer than one character.
         """
         between = " " if max(map(len, classes)) > 1 else ""
         names = [[classes[digit.ranking[digit is second]] for digit in row] for row in self.rows]
@@ -76,13 +81,13 @@ class Weights(NamedTuple):
 
     description: str
     classes: list[str]  # the names of what the network tells apart
-    note: str  # a line that says how to use other weights, where none were asked for, or ""
+    note: str  # how to use other weights, if the user chose none; else ""
 
 
 def load_best_weights(model: nn.Module, checkpoint: Path | None) -> Weights:
     """Load the weights of a checkpoint into the network, and put it into evaluation mode. Raises UserError.
 
-    None stands for the user's own checkpoint; if there is none, or it is of synthetic digits, for READING_WEIGHTS.
+    None means the user's own checkpoint, or READING_WEIGHTS if that is missing or was trained on synthetic digits.
     """
     path, reason, note = checkpoint or OWN_CHECKPOINT, "", ""
     content = load_weights(path, model) if checkpoint or path.exists() else {}
@@ -90,14 +95,14 @@ def load_best_weights(model: nn.Module, checkpoint: Path | None) -> Weights:
         reason = f", as there is no {path}"
     elif not checkpoint and content.get("dataset", {}).get("name") == "synthetic":
         reason = f", as {path} was trained on synthetic digits"
-        note = f"note: results/reading/weights.pt is used{reason}; --checkpoint {path} uses that one"
+        note = f"note: results/reading/weights.pt is used{reason}; to use {path} anyway, add --checkpoint {path}"
     elif not checkpoint:
-        note = f"note: {path} is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+        note = f"note: {path} is used; for photos of digits, --checkpoint {READING_WEIGHTS} is better"
     if reason:
         path, content = Path("results/reading/weights.pt"), load_weights(READING_WEIGHTS, model)
     outputs = model.eval()(torch.zeros(1, 1, 28, 28)).shape[1]
     classes = content.get("dataset", {}).get("classes") or [str(number) for number in range(outputs)]
-    run = "" if reason else f" (weights alone, whose classes are taken to be 0 to {outputs - 1})"
+    run = "" if reason else f" (weights only, with classes assumed to be 0 to {outputs - 1})"
     if {"epoch", "dataset"} <= content.keys():
         run = f" (epoch {content['epoch']}, {content['dataset']['name']})"
     return Weights(f"{path}{run}{reason}", classes, note)

@@ -120,7 +120,7 @@ def test_weights_alone_have_numbers_for_names(run, letters_dir, network, tmp_pat
     assert predict.main([str(tmp_path / "Q.png"), "--checkpoint", str(weights), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["number"] == "9"
-    assert answer["weights"] == f"{weights} (weights alone, whose classes are taken to be 0 to 11)"
+    assert answer["weights"] == f"{weights} (weights only, with classes assumed to be 0 to 11)"
 
 
 def test_page_of_the_demo_names_the_classes(run, network, tmp_path):
@@ -163,7 +163,7 @@ def test_evaluation_on_other_files_than_those_of_the_training_is_told(run, lette
     save_dataset(tmp_path, "letters", images, list(range(12)) * len(FONTS), LETTERS)
     flags = [str(run / "best.pt"), "--device", "cpu", "--split", "train", "--data-dir"]
     assert evaluate.main([*flags, str(tmp_path)]) == 0
-    assert capsys.readouterr().err == "warning: the files of letters are not those that it was trained on\n"
+    assert capsys.readouterr().err == "warning: the checkpoint was trained on other files of letters\n"
     assert evaluate.main([*flags, str(letters_dir)]) == 0
     assert capsys.readouterr().err == ""
 

@@ -73,7 +73,7 @@ def test_checkpoints_are_in_the_order_of_the_command(tmp_path, capsys):
 def test_missing_browser_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     assert demo.main(["--save", str(tmp_path / "page.html")]) == 0
-    assert f"found no browser: open {tmp_path / 'page.html'} in one" in capsys.readouterr().err
+    assert f"can't open a browser: open {tmp_path / 'page.html'} yourself" in capsys.readouterr().err
 
 
 def test_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_network_that_the_page_would_compute_wrongly_is_refused_in_one_line(netw
     flags = ["--no-browser", "--save", str(tmp_path / "page.html"), "--checkpoint", str(tmp_path / "weights.pt")]
     assert demo.main(flags) == 2
     err = capsys.readouterr().err
-    assert "the one in model.py computes something else" in err
+    assert "the network in model.py computes something else" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
 

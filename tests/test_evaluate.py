@@ -224,7 +224,7 @@ def test_wrong_argument_is_one_line_and_exit_code_2(run, data_dir, tmp_path, cap
 def test_data_folder_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path, capsys):
     capsys.readouterr()
     assert evaluate.main([str(run / "best.pt"), "--data-dir", str(tmp_path / "dta")]) == 2
-    message = f"there is no folder {tmp_path / 'dta'}: name the --data-dir of the training run"
+    message = f"there is no folder {tmp_path / 'dta'}: give the --data-dir of the training run"
     assert capsys.readouterr().err == f"evaluate.py: error: {message}\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -248,5 +248,5 @@ def test_network_that_cannot_take_an_empty_batch_trains_without_validation_image
 def test_missing_checkpoint_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert evaluate.main([str(tmp_path / "best.pt")]) == 2
     assert capsys.readouterr().err == (
-        f"evaluate.py: error: there is no {tmp_path / 'best.pt'}: train first (python train.py), or name another file\n"
+        f"evaluate.py: error: there is no {tmp_path / 'best.pt'}: train first (python train.py), or give another file\n"
     )

@@ -87,7 +87,7 @@ def test_curves_say_what_stands_for_no_error_on_their_logarithmic_axis(tmp_path,
     errors = draw_curves(tmp_path / "curves.png", {"": [history]}, "title", "table").axes[1]
     (line,) = [line for line in errors.lines if line.get_label() == "test"]
     assert line.get_ydata() == pytest.approx([0.01, 0.01])
-    assert errors.get_ylabel() == "error rate (%)" + ", with less than 0.01 drawn as 0.01" * is_told
+    assert errors.get_ylabel() == "error rate (%)" + ", values below 0.01 drawn as 0.01" * is_told
 
 
 @pytest.mark.parametrize("name", ["default", "ablation", "reading"])
@@ -125,7 +125,7 @@ def test_unfinished_run_says_how_far_it_is(tmp_path):
 def test_run_that_is_named_twice_or_unfinished_has_no_mean_with_the_others(tmp_path, capsys):
     run, stopped = write_run(tmp_path / "run"), write_run(tmp_path / "stopped", 1, test_accuracies=(0.9,))
     for other, message in [
-        (run, f"two of {run}, {run} have the same seed and settings: name each run once"),
+        (run, f"two of {run}, {run} have the same seed and settings: give each run once"),
         (stopped, f"{stopped} has 1 epochs, others have more: resume it first"),
     ]:
         assert plot_results.main([run, other, "--output-dir", str(tmp_path / "out")]) == 2
@@ -178,7 +178,7 @@ def test_difference_that_chance_may_have_made_is_no_verdict(tmp_path):
     )
     equal = write_setting(tmp_path, "equal", [0.981, 0.986, 0.983], beta1=0.8)  # 0.1 points each: no spread to go by
     for runs in ([one[:2], other[:2]], [one[:1], other[:1]], [one, equal]):
-        assert compare(tmp_path, *runs)[-1].endswith("; to see whether by chance, train with more common seeds.")
+        assert compare(tmp_path, *runs)[-1].endswith(", perhaps by chance: train both with more seeds.")
 
 
 @pytest.mark.parametrize(

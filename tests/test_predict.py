@@ -112,7 +112,7 @@ def test_folder_is_read_with_its_subfolders_and_what_is_skipped_is_named(folder,
     out, err = capsys.readouterr()
     answers = [json.loads(line) for line in out.splitlines()]
     assert [(answer["file"], answer["number"]) for answer in answers] == [("a/b/seven.JFIF", "7"), ("a/three.ppm", "3")]
-    assert err == "predict.py: skipped, as not named like pictures: a/notes.txt, a/photo.heic\n"
+    assert err == "predict.py: skipped, because their extensions aren't those of pictures: a/notes.txt, a/photo.heic\n"
     assert predict.main(["a/*.ppm", "--json"]) == 0  # without the hidden file
 
 
@@ -128,7 +128,7 @@ def test_own_checkpoint_is_used_with_a_note_on_the_other_weights(folder, referen
     Path("checkpoints").mkdir()
     torch.save(reference.state_dict(), "checkpoints/best.pt")
     assert predict.main(["seven.png", "--json"]) == 0
-    note = f"note: checkpoints/best.pt is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+    note = f"note: checkpoints/best.pt is used; for photos of digits, --checkpoint {READING_WEIGHTS} is better"
     assert capsys.readouterr().err == f"predict.py: {note}\n"
     assert predict.main(["seven.png", "--json", "--checkpoint", "checkpoints/best.pt"]) == 0
     assert capsys.readouterr().err == ""

@@ -105,25 +105,25 @@ def test_run_that_fails_is_a_row_that_says_so_and_the_others_go_on(flags, in_pro
     assert f"| {failed}, seed-0 | failed: it failed | - | - | - | - | - |" in text
     assert f"| {named(ONE_EPOCH)} | 1 | " in text  # the name of the setting that is left
     assert sweep.main(["learning_rate=1e6", *flags, "--seeds", "1"]) == 2
-    assert "sweep.py: error: no run ended well: it failed" in capsys.readouterr().err
+    assert "sweep.py: error: no run succeeded: it failed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--from", "{file}", "beta1=0.8"], "write the settings into {file} or into the command, not into both"),
-        (["--from", "{file}"], "'=' is no setting"),
+        (["--from", "{file}"], "'=' is not a setting"),
         (["learning_rate"], "unrecognized arguments: learning_rate"),
         (["learning_rate="], "argument --learning-rate: invalid float value: ''"),
         (
             ["learning_rate", "=", "0.1"],
-            "'=' is no setting: write NAME=VALUE without spaces, as in learning_rate=0.003",
+            "'=' is not a setting: write NAME=VALUE without spaces, as in learning_rate=0.003",
         ),
         (
             ["learning_rte=0.1"],
-            "'learning_rte=0.1' is no setting: write NAME=VALUE without spaces, as in learning_rate",
+            "'learning_rte=0.1' is not a setting: write NAME=VALUE without spaces, as in learning_rate",
         ),
-        (["output_dir=a,b"], "'output_dir=a,b' is no setting"),
+        (["output_dir=a,b"], "'output_dir=a,b' is not a setting"),
         (["learning_rate=0.1,fast"], "argument --learning-rate: invalid float value: 'fast'"),
         (["learning_rate=0.1", "learning_rate=0.2"], "--learning-rate is given twice: write all its values in one"),
         (["learning_rate=0.1", "--learning-rate=0.2"], "--learning-rate is given twice"),
@@ -132,9 +132,9 @@ def test_run_that_fails_is_a_row_that_says_so_and_the_others_go_on(flags, in_pro
         (["--speed", "3"], "unrecognized arguments: --speed 3"),
         (["validation_size=200,1000"], "--validation-size is given twice"),
         (["beta1=2"], "--beta1 must be less than 1, not 2.0"),
-        (["--seed", "3"], "a sweep resumes by itself, and has the seeds 0 to N - 1 of --seeds N"),
-        (["seed=1,2"], "'seed=1,2' is no setting"),
-        (["--seeds", "0"], "N and --jobs at least 1"),
+        (["--seed", "3"], "leave out --seed and --resume: a sweep sets them"),
+        (["seed=1,2"], "'seed=1,2' is not a setting"),
+        (["--seeds", "0"], "--jobs must be at least 1"),
         (["--from", "none.txt"], "can't use none.txt: No such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -159,18 +159,18 @@ def test_folder_of_another_program_data_or_first_weights_is_not_mistaken_for_a_f
     folder = tmp_path / "runs" / named(ONE_EPOCH) / "seed-0"
     weights = tmp_path / "weights.pt"
     torch.save(load_checkpoint(folder / "best.pt")["averaged_model"], weights)
-    advice = "choose another --output-dir, or delete it"
+    advice = "delete that folder, or choose another --output-dir"
     assert sweep.main([*flags, "--init", str(weights)]) == 2
-    assert f"{folder} holds a run of another init: {advice}" in capsys.readouterr().err
+    assert f"{folder} holds a run with a different init: {advice}" in capsys.readouterr().err
     monkeypatch.setattr(sweep, "hash_code", lambda: "another")
     assert sweep.main(flags) == 2
-    assert f"{folder} holds a run of another code: {advice}" in capsys.readouterr().err
+    assert f"{folder} holds a run with a different code: {advice}" in capsys.readouterr().err
     monkeypatch.undo()
     content = load_checkpoint(folder / "last.pt")
     content["dataset"]["md5"]["train-images-idx3-ubyte"] = "0" * 32
     torch.save(content, folder / "last.pt")
     assert sweep.main(flags) == 2
-    assert f"{folder} holds a run of another data: {advice}" in capsys.readouterr().err
+    assert f"{folder} holds a run with a different data: {advice}" in capsys.readouterr().err
 
 
 def test_run_waits_for_a_trainer_that_outlived_a_killed_sweep(flags, tmp_path, monkeypatch):

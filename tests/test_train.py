@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import common
 import evaluate as evaluate_script
 import plot_results
 import train
@@ -272,6 +273,7 @@ def test_run_writes_its_files_and_prints_a_row_an_epoch(small_run, tmp_path, cap
     assert run["config"] == {**TrainConfig().__dict__, "epochs": 2, "batch_size": 64, "validation_size": 200,
                              "dataset": "synthetic"}  # fmt: skip
     assert {"init", "dataset", "device", "processes", "threads", "versions", "code", "seconds"} <= run.keys()
+    assert run["versions"]["program"] == common.__version__
     assert (run["init"], run["code"]) == (None, hash_code())
     history = read_metrics(folder / "metrics.csv")
     last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
@@ -313,7 +315,7 @@ def test_interrupted_and_resumed_run_is_bitwise_the_uninterrupted_one(small_run,
     assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 1
     data_flag = small_run[small_run.index("--data-dir") :]
     assert train.main(["--resume", "--device", "cpu", *data_flag]) == 0  # its settings need not be said again
-    assert f"The run in {tmp_path / 'run'} is resumed: 1 of 3 epochs are done." in capsys.readouterr().out
+    assert f"The run in {tmp_path / 'run'} is being resumed: 1 of 3 epochs are done." in capsys.readouterr().out
     assert_bitwise_equal(run_files(tmp_path / "run"), uninterrupted)
 
 
@@ -424,7 +426,7 @@ def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
     content[-1] ^= 1
     labels.write_bytes(content)
     assert train.main(["--resume", "--data-dir", str(tmp_path / "other"), "--output-dir", str(tmp_path / "run")]) == 2
-    assert "the files of synthetic are not those that it was trained on" in capsys.readouterr().err
+    assert "the run was trained on other files of synthetic" in capsys.readouterr().err
 
 
 def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_path, monkeypatch):
@@ -466,7 +468,7 @@ def test_longer_training_of_a_finished_run_is_a_new_run_from_its_weights(small_r
     assert train.main([*small_run, "--epochs", "1"]) == 0
     assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
     best = tmp_path / "run" / "best.pt"
-    assert f"(epochs is 1, not 2): leave them out, or start a new run without --resume, with --init {best}" in (
+    assert f"(epochs is 1, not 2): leave them out, or start a new run without --resume and with --init {best}" in (
         capsys.readouterr().err
     )
     first = load_checkpoint(best)["averaged_model"]
@@ -521,7 +523,7 @@ def test_without_validation_images_the_last_epoch_is_kept(small_run, tmp_path, c
     assert evaluate_script.main([best, "--data-dir", data_dir, "--split", "train"]) == 0
     assert "of 1,000 images" in capsys.readouterr().out
     assert evaluate_script.main([best, "--data-dir", data_dir, "--split", "validation"]) == 2
-    assert "is of a run without validation images: choose --split test or train" in capsys.readouterr().err
+    assert "comes from a run without validation images: choose --split test or train" in capsys.readouterr().err
     assert plot_results.main([str(tmp_path / "run"), "--output-dir", str(tmp_path / "results")]) == 0
     assert "best.pt, the last epoch: test accuracy" in (tmp_path / "results" / "results.md").read_text()
 
@@ -545,7 +547,7 @@ def test_metrics_csv_that_is_open_in_another_program_loses_no_epoch(small_run, t
     assert train.main([*small_run, "--epochs", "2", "--seed", "1"]) == 2
     *_, error = capsys.readouterr().err.splitlines()
     assert error.startswith(f"train.py: error: can't write {refused[0]}: Permission denied; ")
-    assert error.endswith("; then run the same command with --resume to write it")
+    assert error.endswith("; then run the same command with --resume to write what is missing")
     assert load_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
     monkeypatch.undo()
     assert train.main([*small_run, "--epochs", "2", "--seed", "1", "--resume"]) == 0

@@ -1,4 +1,4 @@
-"""All charts: curves of runs, confusion matrix, misclassified images, and what the convolutions look for.
+"""All charts: curves of runs, confusion matrix, misclassified images, and what the convolutions respond to.
 
 They are drawn in Matplotlib's default style, whatever the user's own settings say.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evaluate import Evaluation
 
 STYLE = {"text.parse_math": False, "svg.hashsalt": "the same file every time"}
-in_default_style = matplotlib.style.context(["default", STYLE])  # decorates what draws and saves
+in_default_style = matplotlib.style.context(["default", STYLE])  # a decorator for functions that draw or save
 
 # The Okabe-Ito palette for the colour-blind, with grey for its yellow; in greyscale the markers tell the lines apart.
 COLORS = ["#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#7F7F7F"]
@@ -37,7 +37,7 @@ LOWEST_ERROR = 0.01  # percent: one of MNIST's 10,000 test images
 
 @in_default_style
 def save_figure(figure: Figure, path: Path, metadata: dict | None = None) -> None:
-    """Write a figure as a PNG or SVG file, by its name. Raises UserError when that fails."""
+    """Write a figure as PNG or SVG, depending on the file's extension. Raises UserError when that fails."""
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:], metadata=metadata)
     write_atomically(path, content.getvalue())
@@ -45,11 +45,11 @@ def save_figure(figure: Figure, path: Path, metadata: dict | None = None) -> Non
 
 @in_default_style
 def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title: str, description: str) -> Figure:
-    """Draw loss and error over the epochs as path, a PNG file, and as an SVG file beside it; return the figure.
+    """Draw loss and error over the epochs to path, a PNG file, and to an SVG file beside it; return the figure.
 
-    settings are the histories of the runs of each, by its name. Of one setting training, validation and test get a
-    line, of several, eight at most, only validation and test. Bands show one standard deviation over the runs. The
-    description, the results table, stands in the picture's metadata, so that the two can be compared.
+    settings maps each setting's name to the histories of its runs. One setting gets a line each for training,
+    validation and test; several (at most eight) get only validation and test. Bands show one standard deviation over
+    the runs. The description, the results table, is kept in the picture's metadata, so that both can be compared.
     """
     lines = []  # histories, prefix of the columns, label, colour, line, marker
     for (name, histories), color, marker in zip(settings.items(), COLORS, MARKERS, strict=False):
@@ -75,9 +75,9 @@ def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title
                 values = (100 * (1 - values)).round(9)  # as 1 - 0.9999 is not quite 0.0001
                 if values.min() < LOWEST_ERROR:  # a logarithmic axis has no 0
                     values = values.clip(LOWEST_ERROR)
-                    labels["accuracy"] = f"error rate (%), with less than {LOWEST_ERROR} drawn as {LOWEST_ERROR}"
+                    labels["accuracy"] = f"error rate (%), values below {LOWEST_ERROR} drawn as {LOWEST_ERROR}"
             mean = values.mean(axis=0)  # (runs, epochs) -> (epochs,)
-            inside = "white" if line == ":" and len(settings) > 1 else color  # seen where an epoch is a single point
+            inside = "white" if line == ":" and len(settings) > 1 else color  # for runs of one epoch
             axes.plot(epochs, mean, line, marker=marker, ms=5, mfc=inside, color=color, label=label)
             if len(histories) > 1:
                 deviation = values.std(axis=0, ddof=1)
@@ -89,7 +89,7 @@ def draw_curves(path: Path, settings: dict[str, list[list[EpochMetrics]]], title
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.grid(which="both", alpha=0.3)
     handles, names = figure.axes[0].get_legend_handles_labels()
-    columns = max(1, min(4, 140 // (max(map(len, names)) + 8)))  # that fit
+    columns = max(1, min(4, 140 // (max(map(len, names)) + 8)))  # as many as fit
     legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=10)
     legend.set_title("solid: validation images; dotted, hollow: test images" if len(settings) > 1 else "")
     save_figure(figure, path, {"Software": None, "Description": description})
@@ -113,19 +113,19 @@ def draw_charts(
     first_of_each_class = np.unique(labels, return_index=True)[1]
     if draw_filters(files[2], model, images[first_of_each_class], title):
         return files
-    print("warning: filters.png is left out, as the network has no two convolutions", file=sys.stderr)
+    print("warning: filters.png is left out, because the network has fewer than two convolutions", file=sys.stderr)
     return files[:2]
 
 
 @in_default_style
 def draw_confusion_matrix(path: Path, confusion: np.ndarray, classes: list[str], title: str) -> None:
-    """Draw how often each class was taken for each: right answers in blue, mistakes in red, darker for more.
+    """Draw how often each class was classified as each: correct ones in blue, mistakes in red, darker for more.
 
-    confusion is (C, C): confusion[i, j] images of class i were answered j; classes are the names of the C classes.
+    confusion is (C, C): confusion[i, j] images of class i were classified as j; classes are the names of the C classes.
     """
     places = range(len(classes))
     right = np.eye(len(classes), dtype=bool)
-    most = max(confusion[~right].max(initial=0), 1)  # of the mistakes of one kind
+    most = max(confusion[~right].max(initial=0), 1)  # the most frequent mistake's count
     side = max(7, 0.55 * len(classes))  # inches
     figure = Figure(figsize=(side, side + 0.2), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -135,7 +135,7 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, classes: list[str],
         axes.text(answer, label, f"{count:,}", ha="center", va="center", weight=weight, fontsize=12)
     axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 3 else 0)
     axes.set_yticks(places, classes)
-    axes.set(xlabel="answer", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{title}\n{confusion.trace():,} of {confusion.sum():,} right", fontsize=12)
     save_figure(figure, path)
 
@@ -144,7 +144,7 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, classes: list[str],
 def draw_mistakes(
     path: Path, images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: list[str], title: str
 ) -> None:
-    """Draw up to 60 misclassified images, the most confident first: true class, answer, and its probability.
+    """Draw up to 60 misclassified images, the most confident first: true class, predicted class, and its probability.
 
     images are (N, 28, 28) uint8, labels (N,), probabilities (N, C); classes are the names of the C classes.
     """
@@ -154,8 +154,8 @@ def draw_mistakes(
     rows = max(1, math.ceil(len(shown) / 10))
     long = max(map(len, classes)) > 2  # names that need lines of their own
     figure = Figure(figsize=(10, (1.5 if long else 1.25) * rows + 0.7), dpi=150, layout="constrained")
-    which = "" if len(wrong) == len(shown) else f", the {len(shown)} most confident"
-    legend = "true class → answer, and its probability"
+    which = "" if len(wrong) == len(shown) else f", the {len(shown)} most confident shown"
+    legend = "true class → predicted class, and its probability"
     figure.suptitle(f"{title}: {len(wrong)} misclassified{which}\n{legend}", fontsize=12)
     for place, index in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, 10, place)
@@ -171,8 +171,8 @@ def draw_mistakes(
 def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> bool:
     """Draw the kernels of a model's first two convolutions, and what the first one makes of images, (N, 28, 28) uint8.
 
-    Kernels are scaled to the largest weight of the map that they make, maps to the brightest one of each image. The
-    model is moved to the CPU and into evaluation mode. Returns False, and draws nothing, if it has no two convolutions.
+    Kernels are scaled by the largest weight of their output map, maps by the highest activation for each image. The
+    model is moved to the CPU and into evaluation mode. Returns False, drawing nothing, for fewer than two convolutions.
     """
     import torch  # here, as plot_results.py needs no PyTorch
 
@@ -191,7 +191,7 @@ def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> bo
     widths = [1, first, first * rows / second]  # in tiles
     inches = max(0.35, 11.5 / max(sum(widths), rows))  # of a tile
     figure = Figure(figsize=(inches * sum(widths), inches * rows), dpi=120, layout="constrained")
-    figure.suptitle(f"{title}: what the convolutions look for", fontsize=12)
+    figure.suptitle(f"{title}: what the convolutions respond to", fontsize=12)
     sizes = {"width_ratios": widths, "height_ratios": [1, len(images)]}
     panels = figure.subplot_mosaic([[".", "first", "second"], ["images", "maps", "second"]], gridspec_kw=sizes)
     weights: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
@@ -200,9 +200,9 @@ def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> bo
     panels["images"].imshow(tiles(images[:, None].numpy(), (1, 2, 3)), cmap="gray", vmin=0, vmax=1)
     panels["maps"].imshow(tiles(maps, (1, 2, 3)), cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
     titles = {
-        "first": f"first convolution: its {first} kernels (orange wants ink, purple wants none)",
-        "maps": f"its {first} maps of an image of each class, as the second convolution gets them",
-        "second": f"second convolution: a row of kernels for each of\nits {second} maps, one for each map of the first",
+        "first": f"first convolution: its {first} kernels (orange: positive weights, purple: negative)",
+        "maps": f"its {first} maps for an image of each class, as the second convolution gets them",
+        "second": f"second convolution: a row for each of its {second} maps,\na column for each map of the first",
     }
     for name, axes in panels.items():
         axes.axis("off")

@@ -1,4 +1,4 @@
-"""Runs read back from their folders, grouped by setting, and compared. Needs no PyTorch."""
+"""Read runs back from their folders, group them by setting, and compare them. Needs no PyTorch."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,7 +19,7 @@ class Run(NamedTuple):
     folder: Path
     config: TrainConfig
     history: list[EpochMetrics]
-    origin: dict[str, str]  # first weights, data and program code, each by its MD5 or hash, or "" where unknown
+    origin: dict[str, str]  # initial weights, data and program code, each by its MD5 or hash, or "" where unknown
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def read_run(folder: Path) -> Run:
 def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return the runs of each setting, named by what differs between the settings. Raises UserError.
 
-    Runs of one setting must differ in their seeds, and have as many epochs. Where more than three things differ, a name
-    has those alone in which the setting differs from the default.
+    Runs of one setting must have different seeds and the same number of epochs. If more than three things differ, a
+    name lists only those that differ from the default.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -54,7 +54,7 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for group in groups.values():
         if len({run.config.seed for run in group}) < len(group):
             twice = ", ".join(str(run.folder) for run in group)
-            raise UserError(f"two of {twice} have the same seed and settings: name each run once")
+            raise UserError(f"two of {twice} have the same seed and settings: give each run once")
         if len({len(run.history) for run in group}) > 1:
             unfinished = min(group, key=lambda run: len(run.history))
             raise UserError(
@@ -66,14 +66,14 @@ def by_setting(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def differences(runs: list[Run], others: list[Run]) -> np.ndarray:
-    """Return how much higher best.pt's validation accuracy is, in percentage points, for each seed that both have."""
+    """Return runs' lead over others in best.pt's validation accuracy, in percentage points, for each common seed."""
     ours, theirs = ({run.config.seed: best_epoch(run.history).validation_accuracy for run in r} for r in (runs, others))
     common = [seed for seed in ours if seed in theirs]
     return 100 * np.subtract(*(np.array([accuracies[seed] for seed in common], float) for accuracies in (ours, theirs)))
 
 
 def mean_and_error(values: np.ndarray) -> str:
-    """Format the mean of values with its standard error, which one value doesn't have."""
+    """Format the mean of values with its standard error, if there are at least two."""
     if len(values) < 2:
         return f"{values[0]:+.2f}" if len(values) else "-"
     return f"{values.mean():+.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
@@ -82,8 +82,8 @@ def mean_and_error(values: np.ndarray) -> str:
 def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
     """Return a table with a row for each setting, and a line that says which is best by the validation images.
 
-    Without validation images the settings stay in their order, and none is best. failures are runs that failed, by
-    their names, with the reason.
+    Without validation images the settings stay in their order, and none is best. failures maps the name of each failed
+    run to the reason.
     """
     fields = ["validation_accuracy", "validation_loss", "test_accuracy", "test_loss"]
     scores = {
@@ -98,7 +98,7 @@ def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
         verdict = "\n" + judge(groups, *ranked[:2]) if len(ranked) > 1 else ""
     else:
         verdict = "\nSome settings have no validation images, so none is the best.\n"
-    above = f"Points above {first if len(first) < 40 else 'that with a dash'}"
+    above = f"Points above {first if len(first) < 40 else 'the row with a dash'}"
     heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), above]
     rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]
     for name in ranked:
@@ -114,8 +114,8 @@ def judge(groups: dict[str, list[Run]], best: str, second: str) -> str:
     from scipy.stats import ttest_1samp  # half a second
 
     values = differences(groups[best], groups[second])
-    if len(values) < 3 or not values.std():  # two pairs may agree by chance, and three that are equal show no spread
-        return f"{best} has the best validation accuracy; to see whether by chance, train with more common seeds.\n"
+    if len(values) < 3 or not values.std():  # a t-test of two values says little, and equal ones have no spread
+        return f"{best} has the best validation accuracy, perhaps by chance: train both with more seeds.\n"
     p = float(ttest_1samp(values, 0)[1])  # pyright: ignore[reportArgumentType]
     gap = f"{mean_and_error(values)} percentage points of validation accuracy ({len(values)} seeds, p = {p:.2g})"
     return f"{best} is {'better' if p < 0.05 else 'not clearly better'} than {second}: {gap}.\n"

@@ -1,4 +1,4 @@
-"""The recipe of a run: every number that decides its result, and train.py's flags, one for each of them."""
+"""The recipe of a run, every setting that decides its result, and train.py's flags, one for each setting."""
 
 from argparse import SUPPRESS, BooleanOptionalAction, Namespace
 from dataclasses import dataclass, field, fields
@@ -23,19 +23,19 @@ class TrainConfig:
     weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
     schedule: str = setting("one-cycle", "linear warm-up and decay; or constant", choices=("one-cycle", "constant"))
     warm_up: float = setting(0.2, "fraction of the run during which one-cycle's learning rate rises", below=1)
-    beta1: float = setting(0.9, "AdamW's decay of the gradient's first moment", below=1)
-    beta2: float = setting(0.999, "AdamW's decay of the gradient's second moment", below=1)
+    beta1: float = setting(0.9, "AdamW's decay rate for the gradient's first moment", below=1)
+    beta2: float = setting(0.999, "AdamW's decay rate for the gradient's second moment", below=1)
     ema_decay: float = setting(0.999, "maximum decay of the weights' moving average (EMA); 0 turns it off", below=1)
     ema_ramp: int = setting(10, "at step n, from 0, the EMA's decay is at most (1 + n) / (ramp + n)", low=1)
     label_smoothing: float = setting(0.0, "share of the target that is spread equally over all classes", below=1)
     augment: bool = setting(True, "distort the training images at random")
-    rotation_degrees: float = setting(10.0, "limit of the random rotation, either way")
-    shear_degrees: float = setting(10.0, "limit of the random shear, either way")
-    scale_change: float = setting(0.1, "limit of the random change of scale, width and height separately", below=1)
-    shift_pixels: float = setting(2.0, "limit of the random shift, along each axis")
-    elastic_pixels: float = setting(1.0, "standard deviation of the elastic distortion's control points")
+    rotation_degrees: float = setting(10.0, "largest random rotation, in either direction")
+    shear_degrees: float = setting(10.0, "largest random shear, in either direction")
+    scale_change: float = setting(0.1, "largest random change of scale, separately for width and height", below=1)
+    shift_pixels: float = setting(2.0, "largest random shift, along each axis")
+    elastic_pixels: float = setting(1.0, "standard deviation of the shifts of the elastic distortion's control points")
     control_points: int = setting(4, "the elastic distortion's control points along each side", low=1, below=29)
-    final_strength: float = setting(0.5, "augmentation fades linearly from 1 to this fraction over the run")
+    final_strength: float = setting(0.5, "augmentation fades linearly to this fraction of its strength")
     amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
     seed: int = setting(0, "random seed for initial weights, image order and augmentation")
     validation_size: int = setting(5000, "how many of the last training images to hold out; 0 trains on all")
@@ -76,7 +76,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
     add = parser.add_argument
     add("--textbook", action="store_true", help="plain Adam at a constant 0.001: no schedule, EMA or augmentation")
     add("--data-dir", type=user_path, default=Path("data"), help="folder of the data sets (default: data)")
-    add("--output-dir", type=user_path, default=Path("checkpoints"), help="of the run's files (default: checkpoints)")
+    add("--output-dir", type=user_path, default=Path("checkpoints"), help="for the run's files (default: checkpoints)")
     add("--device", default="auto", help="auto, cpu, cuda, mps, ... (default: auto, an accelerator if there is one)")
     add("--init", type=user_path, metavar="FILE", help="start from these weights: a checkpoint, or a state_dict")
     add("--resume", action="store_true", help="continue the run in the output folder, with the settings of that run")
@@ -90,7 +90,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[Namespace, dict]:
 
 
 def config_from(saved: Any, path: Path) -> TrainConfig:
-    """Return the recipe that the file at path holds; what an older file lacks takes its default. Raises UserError."""
+    """Return the recipe that the file at path holds; missing settings get their defaults. Raises UserError."""
     try:
         return TrainConfig(**saved)
     except (TypeError, UserError) as error:  # an unknown setting, a wrong value, or no recipe at all

@@ -15,7 +15,7 @@ from common.command_line import UserError
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of that name; for "auto" the accelerator if it works, else the CPU. Raises UserError."""
-    local_rank = os.environ.get("LOCAL_RANK")  # of several processes on a machine, each has an accelerator of its own
+    local_rank = os.environ.get("LOCAL_RANK")  # with several processes on a machine, each has its own accelerator
     try:
         accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         device = torch.device(accelerator if name == "auto" else name)
@@ -29,13 +29,13 @@ def choose_device(name: str = "auto") -> torch.device:
         if name == "auto" and not local_rank:
             print(f"warning: the accelerator can't be used here ({reason}); the CPU is used", file=sys.stderr)
             return torch.device("cpu")
-        advice = "cpu, or as many processes as there are accelerators" if name == "auto" else "auto or cpu"
+        advice = "cpu, or start only as many processes as there are accelerators" if name == "auto" else "auto or cpu"
         raise UserError(f"--device {name} can't be used here ({reason}): try --device {advice}") from error
 
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did: by NCCL on GPUs, by Gloo on CPUs."""
+    """Under torchrun, connect its processes: by NCCL on GPUs, by Gloo on CPUs."""
     if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         dist.init_process_group(timeout=timedelta(minutes=10))
     try:

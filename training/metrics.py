@@ -14,8 +14,8 @@ from common.command_line import UserError
 class EpochMetrics:
     """What one epoch did. Losses are mean nats per image; accuracies are fractions from 0 to 1.
 
-    Those of training are measured while the weights change, on augmented images; the others are of averaged weights.
-    Those of validation are None where no images are held out.
+    Training metrics are measured while the weights change, on augmented images; the others use the averaged weights.
+    Validation metrics are None if no images are held out.
     """
 
     epoch: int  # from 1
@@ -39,7 +39,7 @@ TABLE = {  # the results table's columns after the epoch, and the field of Epoch
 
 
 def best_epoch(history: list[EpochMetrics]) -> EpochMetrics:
-    """Return the epoch of highest validation accuracy (ties: lower loss, then earlier); without validation the last."""
+    """Return the epoch of highest validation accuracy (ties: lower loss, then earlier), or the last if none has one."""
     if history[-1].validation_accuracy is None:
         return history[-1]
     return max(history, key=lambda epoch: (epoch.validation_accuracy or 0, -(epoch.validation_loss or 0)))
@@ -54,7 +54,7 @@ def summarize(field: str, values: list) -> str:
 
 
 def describe_best(histories: list[list[EpochMetrics]]) -> str:
-    """Say in one line which epoch best.pt is, and its test accuracy and loss: of one run, or of several."""
+    """Say in one line which epoch best.pt is, and its test accuracy and loss, for one run or several."""
     best = [best_epoch(history) for history in histories]
     accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
     lowest = f" (lowest {min(epoch.test_accuracy for epoch in best):.2%})" if len(best) > 1 else ""
@@ -71,7 +71,7 @@ def table_heading() -> str:
 
 
 def table_row(*runs: EpochMetrics) -> str:
-    """Return the results table's row of an epoch: of one run, or the mean and standard deviation of several."""
+    """Return an epoch's row of the results table: of one run's values, or mean and standard deviation of several."""
     cells = {heading: summarize(field, [getattr(run, field) for run in runs]) for heading, field in TABLE.items()}
     cells = {"Epoch": str(runs[0].epoch), **cells}
     return "| " + " | ".join(cell.rjust(len(heading)) for heading, cell in cells.items()) + " |"
@@ -87,7 +87,7 @@ def metrics_csv(history: list[EpochMetrics]) -> str:
 def read_metrics(path: Path) -> list[EpochMetrics]:
     """Read the metrics.csv of a run. Raises UserError when it isn't one that train.py writes, or is cut off."""
     if not path.exists():
-        raise UserError(f"there is no {path}: train first (python train.py), or name the folder of a run")
+        raise UserError(f"there is no {path}: train first (python train.py), or give the folder of a run")
     try:
         text = path.read_text(encoding="utf-8")
         heading, *rows = csv.reader(text.splitlines())
@@ -95,7 +95,7 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
             raise ValueError("the heading, an epoch, or the end of a line is missing")
         return [parse(row) for row in rows]
     except ValueError as error:
-        raise UserError(f"{path} is not a metrics.csv of train.py, or damaged ({error})") from error
+        raise UserError(f"{path} is damaged, or was not written by train.py ({error})") from error
 
 
 def parse(row: list[str]) -> EpochMetrics:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from common import __version__
 from common.command_line import UserError
 from common.files import write_atomically
 from training.config import TrainConfig, config_from
@@ -30,8 +31,9 @@ PROGRAM = Path(__file__).parent.parent
 
 
 def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init: Path | None) -> dict:
-    """Return the content of run.json: all that can affect the results. init is the file of the first weights."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    """Return the content of run.json: all that can affect the results. init is the file of the initial weights."""
+    versions = {"program": __version__, "python": platform.python_version(), "git_commit": git_commit()}
+    versions |= {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
     return {
         "config": asdict(config),
         "init": describe_file(init) if init else None,
@@ -39,9 +41,9 @@ def describe_run(config: TrainConfig, dataset: dict, device: torch.device, init:
         "device": str(device),
         "processes": world_size(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **packages, "git_commit": git_commit()},
+        "versions": versions,
         "code": hash_code(),
-        "seconds": 0.0,  # of all epochs, with their evaluations
+        "seconds": 0.0,  # for all epochs, evaluations included
     }
 
 
@@ -68,7 +70,7 @@ def hash_code() -> str:
 def save(folder: Path, run: dict, history: list[EpochMetrics], best_model: dict, stateful: dict) -> str:
     """Write last.pt, then the files that are derived from it: best.pt, metrics.csv and run.json.
 
-    stateful has model, averaged_model and optimizer. Returns what could not be written besides last.pt, if anything.
+    stateful has model, averaged_model and optimizer. Returns the errors of writing the other three, or "".
     """
     rows, epoch = [asdict(row) for row in history], best_epoch(history).epoch
     last = {name: part.state_dict() for name, part in stateful.items()} | {"best_model": best_model}
@@ -103,20 +105,20 @@ def archive(folder: Path) -> None:
     if files:
         temporary.rename(target)
     for file in files[:-1]:  # last.pt stays until the new one takes its place: there is always a run to resume
-        with contextlib.suppress(OSError):  # on Windows, of a file that is open in another program
+        with contextlib.suppress(OSError):  # on Windows, if the file is open in another program
             file.unlink()
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a file of torch.save onto the CPU; nothing in it is executed. Raises UserError if it can't be used."""
+    """Load a file of torch.save onto the CPU; no code in it is executed. Raises UserError if it can't be used."""
     if not path.exists():
-        raise UserError(f"there is no {path}: train first (python train.py), or name another file")
+        raise UserError(f"there is no {path}: train first (python train.py), or give another file")
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it, such as {min(path.glob('*.pt'), default='best.pt')}")
+        raise UserError(f"{path} is a folder: give a file in it, such as {min(path.glob('*.pt'), default='best.pt')}")
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
-            # torch.load doesn't compare the checksums; torch.save never compresses, as the maker of a zip bomb does.
+            # torch.load skips the checksums. torch.save doesn't compress, so a compressed file may be a zip bomb.
             if file.testzip() or any(entry.compress_type for entry in file.infolist()):
                 raise zipfile.BadZipFile("its checksums are wrong, or it is compressed")
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -125,28 +127,28 @@ def load_checkpoint(path: Path) -> dict:
         raise UserError(f"{path} holds more than tensors and plain values, such as a whole model: {advice}") from error
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
-        raise UserError(f"{path} is damaged, or not a file of torch.save ({reason})") from error
+        raise UserError(f"{path} is damaged, or not a file that torch.save wrote ({reason})") from error
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} holds no checkpoint and no state_dict, but a {type(checkpoint).__name__}")
+        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint or state_dict")
     return checkpoint
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:
     """Load the weights in a file into a network; return the checkpoint if it is one of train.py, else {}.
 
-    Other files may hold a state_dict, alone or under a usual name, also of a model that was compiled or wrapped.
+    Other files may hold a state_dict, alone or under a usual key, even one of a compiled or wrapped model.
     """
     checkpoint = load_checkpoint(path)
     names = ("averaged_model", "state_dict", "model_state_dict", "model")
     weights = next((checkpoint[name] for name in names if name in checkpoint), checkpoint)
     try:
-        for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and AveragedModel, and of torch.compile
+        for prefix in ("module.", "_orig_mod.", "module."):  # added by DataParallel, AveragedModel, compile
             consume_prefix_in_state_dict_if_present(weights, prefix)
-        weights.pop("n_averaged", None)  # of AveragedModel
+        weights.pop("n_averaged", None)  # added by AveragedModel
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        advice = "train it first, or name weights of this network"
+        advice = "train it first, or give weights of this network"
         raise UserError(f"{path} doesn't fit the network in model.py ({reason}): {advice}") from error
     if not all(value.isfinite().all() for value in weights.values()):
         raise UserError(f"{path} holds weights that are infinite or NaN")
@@ -156,7 +158,7 @@ def load_weights(path: Path, model: nn.Module) -> dict:
 def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
     """Return the content of the folder's last.pt, to resume its run; None if there is none.
 
-    Raises UserError if that run has other settings than those given, or started from another file than init.
+    Raises UserError if that run has different settings, or started from a file other than init.
     """
     path, best_path = folder / "last.pt", folder / "best.pt"
     if not path.exists():
@@ -164,29 +166,29 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
     checkpoint = load_checkpoint(path)
     saved = asdict(config_from(checkpoint.get("config"), path))
     changed = [f"{name} is {saved[name]}, not {value}" for name, value in settings.items() if value != saved[name]]
-    first = checkpoint.get("init")  # the path and MD5 of the file of the first weights; in older versions the path
+    first = checkpoint.get("init")  # path and MD5 of the initial weights' file; in older versions the path alone
     known = first.values() if isinstance(first, dict) else [first]
     if init and str(init) not in known and describe_file(init)["md5"] not in known:
         changed.append(f"it didn't start from {init}")
     if changed:
         advice = "leave them out, or start a new run without --resume"
-        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else it may have been trained on other images
-            advice += f", with --init {best_path} from these weights"
+        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else the split may differ
+            advice += f" and with --init {best_path}, which starts from its weights"
         raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
         history, epoch = checkpoint["history"], best_epoch([EpochMetrics(**row) for row in checkpoint["history"]]).epoch
         best = load_checkpoint(best_path) if best_path.exists() else {}
         if best.get("history") != history[:epoch]:
-            advice = f"put best.pt of its epoch {epoch} beside it, or start a new run with --init {path}"
-            raise UserError(f"can't resume: {path} is of an older version, without the best epoch's weights; {advice}")
+            advice = f"put the best.pt of epoch {epoch} beside it, or start a new run with --init {path}"
+            raise UserError(f"can't resume: {path}, of an older version, lacks the best epoch's weights; {advice}")
         checkpoint["best_model"] = best["averaged_model"]
     return {**checkpoint, "config": saved}
 
 
 def restore(checkpoint: dict, run: dict, stateful: dict) -> None:
-    """Load last.pt's content into what save() saved. Raises UserError if it is of other data, network or optimizer."""
+    """Load last.pt's content into stateful's objects. Raises UserError if data, network or optimizer differ."""
     if checkpoint["dataset"]["md5"] != run["dataset"]["md5"]:
-        raise UserError(f"can't resume: the files of {run['dataset']['name']} are not those that it was trained on")
+        raise UserError(f"can't resume: the run was trained on other files of {run['dataset']['name']}")
     used, ours = checkpoint.get("optimizer_class", "AdamW"), type(stateful["optimizer"]).__name__
     if used != ours:
         raise UserError(f"can't resume: last.pt was saved with another optimizer ({used}, not {ours})")
@@ -194,4 +196,4 @@ def restore(checkpoint: dict, run: dict, stateful: dict) -> None:
         for name, part in stateful.items():
             part.load_state_dict(checkpoint[name])
     except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"can't resume: last.pt is of another network ({error})") from error
+        raise UserError(f"can't resume: last.pt belongs to a different network ({error})") from error

@@ -1,21 +1,21 @@
-// The page: what is drawn, what the network makes of it, and one number followed through it.
+// The page: what is drawn, what the network makes of it, and how each value is computed.
 
 const byId = (id) => document.getElementById(id);
 const networks = JSON.parse(byId("networks").textContent).map(load);
 const canvas = byId("drawing");
-const UNSURE = 0.6;  // a probability; what is less certain is probably no digit
+const UNSURE = 0.6;  // a probability; what is less certain is probably not a digit
 const ACTIVITY = coloursBetween("#000004", "#320a5e", "#781c6d", "#bc3754", "#ed6925", "#fbb61a", "#fcffa4");  // inferno
 const WEIGHT = coloursBetween("#1b4f9c", "#6c9bd2", "#f4f4f1", "#ee9b39", "#b0500a");  // most negative, zero, most positive
 const GREY = coloursBetween("#000000", "#ffffff");
 
 const states = [[]];  // of the drawing: the strokes after each change, for undo and redo
-let position = 0;  // of the state that is seen
+let position = 0;  // the index of the state that is shown
 let stroke = null, pointer = null;  // the stroke that is being drawn, and the pointer that draws it, {id, type}
 let keyboardPen = null;  // {x, y, isDown}
-let answers = [], chosen = 0;  // of each digit {strokes, image, inputs, sums, logits, probabilities}; which one is shown
-let pinned = null;  // the cell that is followed: {layer, channel, y, x}
-let cursor = null;  // the cell that the keyboard has reached, alike
-let effects = null;  // of more and less ink at each pixel: what they take from the answer's probability, {more, less, worst, isDone}
+let answers = [], chosen = 0;  // one {strokes, image, inputs, sums, logits, probabilities} per digit; the index of the one shown
+let pinned = null;  // the cell whose value is explained: {layer, channel, y, x}
+let cursor = null;  // the cell that the keyboard has reached, in the same form
+let effects = null;  // how much more and less ink at each pixel lower the answer's probability: {more, less, worst, isDone}
 let isWaiting = false, timer = 0, player = 0;
 
 const strokes = () => states[position];
@@ -139,14 +139,14 @@ function valueOf({ layer, channel, y, x }) {
   return values[(channel * height + y) * width + x];
 }
 
-// ---- One number, followed --------------------------------------------------------------------------------------------
+// ---- How a number is computed --------------------------------------------------------------------------------------------
 
 function pin(cell) {  // null: none
   pinned = cell;
   showLayers();
 }
 
-function patchOf({ layer, channel, y, x }) {  // of the largest of the four sums that are pooled: its place and what it adds up
+function patchOf({ layer, channel, y, x }) {  // for the largest of the four pooled sums: its place and its terms
   const { shape: [, inputs, rows, columns], padding, weight } = network().layers[layer], answer = answers[chosen];
   const { size: [, height, width], values } = answer.sums[layer];
   const sumAt = ([top, left]) => values[(channel * height + top) * width + left];
@@ -173,7 +173,7 @@ function numbers(values, [rows, columns], colours, range, hasText) {  // a canva
   return square;
 }
 
-const HINT = "Click or tap a square of a map, or go to a layer with Tab, move with the arrow keys and press Enter, to see how its number is computed.";
+const HINT = "To see how a value is computed, click or tap its square. With the keyboard: Tab to a layer, move with the arrow keys, press Enter.";
 
 function showDetail() {  // the terms of the pinned number
   const layer = network().layers[pinned?.layer], next = network().layers[pinned?.layer + 1], figures = [];
@@ -184,8 +184,8 @@ function showDetail() {  // the terms of the pinned number
   byId("detail").className = pinned ? "pinned" : "";
   byId("close").hidden = !pinned;
   const title = pinned && document.querySelectorAll(".layer h2")[pinned.layer].textContent.split(":")[0];
-  byId("detail-title").textContent = pinned ? `${title}: ${nameOf(pinned).toLowerCase()}` : "Follow one number";
-  let text = pinned ? "Draw something to see its number." : HINT;
+  byId("detail-title").textContent = pinned ? `${title}: ${nameOf(pinned).toLowerCase()}` : "How a value is computed";
+  let text = pinned ? "Draw something to see its value." : HINT;
   if (pinned && answers[chosen] && isConvolution(layer)) {
     const { rows, columns, patches, kernels, sum } = patchOf(pinned), bias = layer.bias[pinned.channel];
     const largest = (lists) => Math.max(...lists.map((list) => Math.max(...list.map(Math.abs)))) || 1;
@@ -195,8 +195,8 @@ function showDetail() {  // the terms of the pinned number
       const [left, right] = [patch, kernels[i]].map((values, at) => numbers(values, [rows, columns], WEIGHT, ranges[at], hasText));
       figure(left, "×", right, `= ${rounded(total)}`);
     });
-    text = `${patches.length > 1 ? "These sums together" : "Each pixel of the patch (normalised: black is −0.42) times its weight, added up"}: ${rounded(sum - bias)}. ` +
-      `Plus the bias, ${rounded(bias)}: ${rounded(sum)}, the largest of four neighbours (max pooling). ReLU makes it ${rounded(Math.max(0, sum))}.`;
+    text = `${patches.length > 1 ? "Together, these sums are" : "Each pixel of the patch (normalised: black is −0.42) is multiplied by its weight, and the products add up to"} ${rounded(sum - bias)}. ` +
+      `With the bias, ${rounded(bias)}, that is ${rounded(sum)}, the largest of four neighbouring sums (max pooling). ReLU makes it ${rounded(Math.max(0, sum))}.`;
   } else if (pinned && answers[chosen]) {
     const activation = valueOf(pinned), isLast = next === network().layers.at(-1);
     const weights = Array.from({ length: next.shape[0] }, (_, output) => next.weight[output * next.shape[1] + pinned.channel]);
@@ -206,7 +206,7 @@ function showDetail() {  // the terms of the pinned number
       figure(`${name}: ${rounded(activation)} × ${rounded(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), rounded(term));
     });
     text = activation > 0
-      ? `Its activation, ${rounded(activation)}, times its weight to each ${isLast ? "output" : "unit of the next layer"} is what it adds there.`
+      ? `To each ${isLast ? "output" : "unit of the next layer"} it adds its activation, ${rounded(activation)}, times the weight between them.`
       : "Its sum is below 0, so ReLU makes it 0, and it adds nothing to any output.";
   }
   byId("terms").replaceChildren(...figures);
@@ -235,14 +235,14 @@ function showImage() {
     });
   }
   if (!effects.isDone) return;
-  byId("doubt").textContent = "No single blob of ink, more or less, changes the answer by a percentage point.";
+  byId("doubt").textContent = "No single blob of ink, added or removed, changes the probability by a percentage point.";
   if (!worst || Math.max(...answers[chosen].probabilities) - worst.least < 0.01) return;
   Object.assign(context, { strokeStyle: worst.isInk ? "#e8740c" : "#2a8fe0", lineWidth: cell / 3 });
   context.beginPath();
   context.arc((worst.x + 0.5) * cell, (worst.y + 0.5) * cell, 1.5 * cell, 0, 2 * Math.PI);
   context.stroke();
   const { isInk, name, probability } = worst;
-  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring would change the answer most: to ${name} with ${percent(probability)}.`;
+  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring has the largest effect: the answer would be ${name} (probability ${percent(probability)}).`;
 }
 
 function showLayers() {
@@ -272,9 +272,9 @@ function show() {
     return button;
   }));
   const doubtful = isSure.indexOf(false), separator = classes.some((name) => name.length > 1) ? " " : "";
-  let message = strokes().length && !keyboardPen?.isDown && !pointer ? "A dot is no digit: draw a line." : "";
-  if (doubtful >= 0) message = `This looks like nothing that the network knows. Its best guess is ${names[doubtful]}, with ${percent(highest[doubtful])}`;
-  else if (answers.length) message = `${names.join(separator)} with ${percent(highest.reduce((product, p) => product * p))}`;
+  let message = strokes().length && !keyboardPen?.isDown && !pointer ? "A dot isn't a digit: draw a line." : "";
+  if (doubtful >= 0) message = `This doesn't look like anything that the network knows. Its best guess is ${names[doubtful]} (probability ${percent(highest[doubtful])})`;
+  else if (answers.length) message = `${names.join(separator)} (probability ${percent(highest.reduce((product, p) => product * p))})`;
   if (answers.length > 1) message += ". Click a digit to see its layers.";
   byId("message").textContent = message;
   const other = byId("other").value === "" || !answer ? null : run(networks[byId("other").value], answer.image).probabilities;
@@ -286,12 +286,12 @@ function show() {
     if (!other) bar.firstChild.nextSibling?.remove();
     else bar.lastChild.style.width = `${100 * other[i]}%`;
     row.cells[2].textContent = answer ? percent(probability) : "–";
-    row.title = other ? `compared: ${percent(other[i])}` : "";
+    row.title = other ? `other checkpoint: ${percent(other[i])}` : "";
   });
   showLayers();
 }
 
-function restart() {  // looks for what would change the network's mind once the pen has rested
+function restart() {  // looks for what would change the answer, when the pen has paused
   effects = null;
   clearTimeout(timer);
   if (answers.length) timer = setTimeout(findEffects, 300);

@@ -203,7 +203,7 @@ def test_damaged_mnist_is_never_replaced_by_another_data_set(mnist_server, tmp_p
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(b"<html>Please log in to this network</html>")
     with pytest.raises(
-        UserError, match=r"train-images-idx3-ubyte in .*: damaged, or of another data set \(wrong MD5\); delete that"
+        UserError, match=r"train-images-idx3-ubyte in .*: damaged, or from another data set \(wrong MD5\); delete each"
     ):
         choose_dataset("auto", tmp_path)
 
@@ -268,7 +268,7 @@ def test_archive_that_cannot_be_unpacked_is_named_and_does_not_stand_in_the_way_
     archive = mnist_server.served / "t10k-images-idx3-ubyte.gz"
     (raw / archive.name).write_bytes(BAD_ARCHIVES[fault](archive.read_bytes()))
     mirrors, MNIST.mirrors = MNIST.mirrors, ["http://127.0.0.1:9/"]
-    message = r"^t10k-images-idx3-ubyte.gz in .*: cut, or not an archive of mnist's files; delete that"
+    message = r"^t10k-images-idx3-ubyte.gz in .*: incomplete, or not an archive of mnist's files; delete each"
     with pytest.raises(UserError, match=message):
         choose_dataset("auto", tmp_path)
     MNIST.mirrors = mirrors
@@ -288,7 +288,7 @@ def test_files_of_another_data_set_are_no_mnist(mnist_server, tmp_path, monkeypa
     load("mnist", tmp_path)
     for file in MD5:
         monkeypatch.setitem(MD5, file, "0" * 32)
-    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte in .*: damaged, or of another data set .wrong MD5"):
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte in .*: damaged, or from another data set .wrong MD5"):
         load("mnist", tmp_path)
 
 
@@ -305,7 +305,7 @@ def test_one_flipped_bit_in_a_file_of_mnist_is_found(mnist_server, tmp_path, fil
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"{file} in .*: damaged.*; delete that"):
+    with pytest.raises(UserError, match=f"{file} in .*: damaged.*; delete each"):
         load("mnist", tmp_path)
 
 

@@ -100,7 +100,7 @@ def test_arrays_of_another_size_and_the_other_way_round_become_a_data_set(tmp_pa
     labels = [0, 1, 2] * 12
     arrays = [np.kron(255 - draw_glyph(FONTS[number // 3], "ABC"[number % 3]), np.ones((3, 3), np.uint8))
               for number in range(36)]  # fmt: skip
-    (expression,) = re.findall(r"`(np.stack\(\[character_image.*?)`", PAGE)
+    (expression,) = re.findall(r"`images = (np.stack\(\[character_image.*?)`", PAGE)
     names = {"np": np, "character_image": character_image, "Image": Image, "Path": Path, "save_dataset": save_dataset}
     images = eval(expression, {**names, "arrays": arrays})
     exec(ARRAYS, {**names, "images": images, "labels": labels})
@@ -117,17 +117,17 @@ WRONG = {
     "other labels": ({"labels": [0, 1]}, r"not \(12, 28, 28\) uint8 and \(2,\)"),
     "labels from 1": ({"labels": [1, 2] * 6}, "2 classes .256 at most., but labels from 1 to 2"),
     "negative labels": ({"labels": [-1, 1] * 6}, "but labels from -1 to 1"),
-    "MNIST's name": ({"name": "mnist"}, "mnist is the name of another data set"),
-    "auto": ({"name": "auto"}, "auto is the name of another data set"),
-    "MNIST's folder": ({"name": "MNIST"}, "MNIST is the name of another data set"),
-    "a folder of another": ({"name": "there"}, "there is the name of another data set"),
-    "a path": ({"name": "a/b"}, "names need letters, digits, - and _, .* all different: 'a/b'"),
-    "no name": ({"name": ""}, "names need letters, digits"),
+    "MNIST's name": ({"name": "mnist"}, "mnist is already the name of another data set"),
+    "auto": ({"name": "auto"}, "auto is already the name of another data set"),
+    "MNIST's folder": ({"name": "MNIST"}, "MNIST is already the name of another data set"),
+    "a folder of another": ({"name": "there"}, "there is already the name of another data set"),
+    "a path": ({"name": "a/b"}, "name may have only letters, digits, - and _; .*: 'a/b'"),
+    "no name": ({"name": ""}, "name may have only letters, digits"),
     "fractions": ({"labels": [0, 0.5] * 6}, "and labels N whole numbers, not .12, 28, 28. uint8 and .12,. float64"),
     "one-hot labels": ({"labels": [[0, 1]] * 12}, r"whole numbers, not .* and \(12, 2\)"),
     "names for labels": ({"labels": ["a", "b"] * 6}, "labels N whole numbers"),
-    "a class twice": ({"classes": ["a", "a"]}, "those of classes one line, all different"),
-    "two lines": ({"classes": ["a\nb", "c"]}, "those of classes one line"),
+    "a class twice": ({"classes": ["a", "a"]}, "class names must be distinct, one line each"),
+    "two lines": ({"classes": ["a\nb", "c"]}, "class names must be distinct, one line each"),
 }
 
 
@@ -159,7 +159,7 @@ def test_more_labels_than_names_are_told(tmp_path):
 def test_data_set_that_lacks_a_file_is_not_looked_for_elsewhere(tmp_path, capsys):
     save_dataset(tmp_path, "letters", IMAGES, LABELS, ["a", "b"])
     (tmp_path / "letters" / "raw" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(UserError, match="letters/raw lacks a file of train-.*: make the data set anew"):
+    with pytest.raises(UserError, match="one of train-.* is missing from .*letters/raw: make the data set again"):
         load_data(CONFIG, tmp_path)
     assert capsys.readouterr().err == ""
 

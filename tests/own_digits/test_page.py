@@ -176,7 +176,7 @@ def test_digits_drawn_with_the_mouse_are_read(page, digits, pen):
         draw_with_mouse(page, digit)
         assert number(page) == str(digit)
         assert page.text_content("tr.best th") == str(digit)
-        assert page.text_content("#message") == f"{digit} with {page.text_content('tr.best .percent')}"
+        assert page.text_content("#message") == f"{digit} (probability {page.text_content('tr.best .percent')})"
         page.get_by_role("button", name="Clear").click()
         assert number(page) == ""
         assert set(bars(page)) == {"–"}
@@ -219,7 +219,7 @@ def test_several_digits_are_read_from_left_to_right(page, reference):
     for digit, x in [(8, 0.8), (3, 0.2), (4, 0.5)]:
         draw_with_mouse(page, digit, height=0.25, centre=(x, 0.5))
     assert number(page) == "348"
-    assert page.text_content("#message").startswith("348 with ")
+    assert page.text_content("#message").startswith("348 (probability ")
     pressed = page.locator("#number [aria-pressed=true]")
     assert pressed.text_content() == "4"  # the digit of the last stroke
     page.locator("#number button").first.click()
@@ -235,7 +235,7 @@ def test_what_is_no_digit_is_said_in_words(page):
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     page.mouse.down()
     page.mouse.up()
-    assert page.text_content("#message") == "A dot is no digit: draw a line."
+    assert page.text_content("#message") == "A dot isn't a digit: draw a line."
     page.evaluate("clear()")
     rng = np.random.default_rng(1)
     page.mouse.move(box["x"] + 50, box["y"] + 50)
@@ -244,7 +244,7 @@ def test_what_is_no_digit_is_said_in_words(page):
         page.mouse.move(box["x"] + x, box["y"] + y)
     page.mouse.up()
     assert number(page) == "?"
-    assert page.text_content("#message").startswith("This looks like nothing that the network knows.")
+    assert page.text_content("#message").startswith("This doesn't look like anything that the network knows.")
 
 
 def test_undo_redo_and_clear(page):
@@ -389,11 +389,11 @@ def test_cell_that_is_clicked_is_followed_from_patch_to_value_and_stays(page, re
     products = np.array(patch["patches"][0]) * np.array(patch["kernels"][0])
     assert products.sum() + reference.conv1.bias[channel].item() == pytest.approx(value, abs=1e-6)
     page.evaluate("clear()")
-    assert page.text_content("#detail-text") == "Draw something to see its number."
+    assert page.text_content("#detail-text") == "Draw something to see its value."
     draw_with_mouse(page, 7)
     assert page.text_content("#detail-title") == place
     page.get_by_role("button", name="Close").click()
-    assert page.text_content("#detail-title") == "Follow one number"
+    assert page.text_content("#detail-title") == "How a value is computed"
 
 
 def test_unit_that_the_keyboard_reaches_shows_what_it_adds_to_each_output(page, reference):

@@ -117,7 +117,7 @@ def test_file_that_is_no_picture_is_refused(tmp_path):
     for name, message in [
         ("text.png", "this is not a picture"),
         ("cut.png", "truncated|damaged"),
-        ("tiny.png", "too small or too narrow: 20 x 3"),
+        ("tiny.png", "too small or too narrow to read: 20 x 3"),
         ("none.png", "No such file"),
         (".", "there is no picture in this folder"),
     ]:

@@ -59,7 +59,7 @@ def test_weights_that_evaluate_wrote_are_those_of_the_checkpoint(small_run, data
 
 def test_averaged_weights_without_the_rest_of_a_checkpoint_answer(tmp_path):
     torch.save({"averaged_model": DigitCNN().state_dict()}, tmp_path / "own.pt")
-    alone = "weights alone, whose classes are taken to be 0 to 9"
+    alone = "weights only, with classes assumed to be 0 to 9"
     assert load_best_weights(DigitCNN(), tmp_path / "own.pt").description == f"{tmp_path / 'own.pt'} ({alone})"
 
 
@@ -77,7 +77,7 @@ def test_own_checkpoint_answers_when_there_is_one_unless_it_is_of_synthetic_digi
     assert description == "results/reading/weights.pt, as checkpoints/best.pt was trained on synthetic digits"
     assert note == (
         "note: results/reading/weights.pt is used, as checkpoints/best.pt was trained on synthetic digits; "
-        "--checkpoint checkpoints/best.pt uses that one"
+        "to use checkpoints/best.pt anyway, add --checkpoint checkpoints/best.pt"
     )
     assert all(torch.equal(value, load_checkpoint(READING_WEIGHTS)[key]) for key, value in model.state_dict().items())
     assert load_best_weights(model, own) == ("checkpoints/best.pt (epoch 1, synthetic)", list("0123456789"), "")
@@ -87,7 +87,7 @@ def test_own_checkpoint_answers_when_there_is_one_unless_it_is_of_synthetic_digi
     torch.save(content, own)
     description, _, note = load_best_weights(model, None)
     assert description == "checkpoints/best.pt (epoch 1, mnist)"
-    assert note == f"note: checkpoints/best.pt is used; --checkpoint {READING_WEIGHTS} reads photos of digits better"
+    assert note == f"note: checkpoints/best.pt is used; for photos of digits, --checkpoint {READING_WEIGHTS} is better"
     assert all(torch.equal(value, content["averaged_model"][key]) for key, value in model.state_dict().items())
     own.write_text("damaged")
     with pytest.raises(UserError, match="checkpoints/best.pt is damaged"):

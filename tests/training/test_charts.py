@@ -104,4 +104,5 @@ def test_network_without_two_convolutions_gets_the_other_charts_and_a_warning(tm
     files = draw_charts(tmp_path, model, data.test, evaluation, list("0123456789"), "title")
     assert files == [tmp_path / "confusion_matrix.png", tmp_path / "mistakes.png"]
     assert sorted(tmp_path.iterdir()) == files
-    assert capsys.readouterr().err == "warning: filters.png is left out, as the network has no two convolutions\n"
+    warning = "warning: filters.png is left out, because the network has fewer than two convolutions\n"
+    assert capsys.readouterr().err == warning

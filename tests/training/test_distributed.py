@@ -22,7 +22,7 @@ from training.distributed import choose_device, process_group
 from training.metrics import read_metrics
 from training.run_files import load_checkpoint
 
-PAGE = (REPOSITORY / "docs" / "several-processes.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "speed.md").read_text(encoding="utf-8")
 # 14 batches of 57 images and one of 2: fewer than there are processes
 OFFLINE = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # where nothing listens
 RAGGED = ["--batch-size", "57"]
@@ -373,7 +373,7 @@ def test_auto_under_torchrun_is_an_error_where_the_accelerator_does_not_work(mon
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(
-        UserError, match="--device auto can't be used here .*: try --device cpu, or as many processes as"
+        UserError, match="--device auto can't be used here .*: try --device cpu, or start only as many processes as"
     ):
         choose_device("auto")
 

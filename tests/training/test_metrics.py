@@ -101,7 +101,7 @@ GOOD_ROW = "1,0.1,0.5,0.85,0.2,0.95,0.15,0.95,3.1"
 )
 def test_what_is_no_metrics_csv_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match=r"metrics.csv is not a metrics.csv of train.py, or damaged"):
+    with pytest.raises(UserError, match=r"metrics.csv is damaged, or was not written by train.py"):
         read_metrics(tmp_path / "metrics.csv")
 
 
@@ -121,5 +121,5 @@ def test_neither_metrics_nor_plot_results_imports_torch():
 
 
 def test_missing_metrics_say_to_train_first(tmp_path):
-    with pytest.raises(UserError, match="there is no .*metrics.csv: train first .* or name the folder of a run"):
+    with pytest.raises(UserError, match="there is no .*metrics.csv: train first .* or give the folder of a run"):
         read_metrics(tmp_path / "metrics.csv")

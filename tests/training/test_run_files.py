@@ -196,8 +196,8 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
     torch.save(DigitCNN().state_dict(), tmp_path / "last.pt")
     for file, message in {
         "best.pt": f"there is no {tmp_path / 'best.pt'}: train first (python train.py)",
-        ".": f"{tmp_path} is a folder: name a file in it, such as {tmp_path / 'last.pt'}",
-        "list.pt": "list.pt holds no checkpoint and no state_dict, but a list",
+        ".": f"{tmp_path} is a folder: give a file in it, such as {tmp_path / 'last.pt'}",
+        "list.pt": "list.pt holds a list, not a checkpoint or state_dict",
         "network.pt": "such as a whole model: save its weights alone, with torch.save(model.state_dict(), FILE)",
     }.items():
         assert evaluate.main([str(tmp_path / file)]) == 2
@@ -223,7 +223,7 @@ def test_weights_of_another_network_are_refused_in_one_line(checkpoint, small_ru
     last.write_bytes(serialize({**load_checkpoint(last), "averaged_model": checkpoint["averaged_model"]}))
     capsys.readouterr()
     assert train.main([*small_run, "--epochs", "1", "--resume"]) == 2
-    assert "can't resume: last.pt is of another network" in capsys.readouterr().err
+    assert "can't resume: last.pt belongs to a different network" in capsys.readouterr().err
 
 
 def test_setting_that_an_older_checkpoint_lacks_takes_its_default_and_an_unknown_one_is_an_error(checkpoint, tmp_path):
@@ -351,7 +351,7 @@ def test_older_last_pt_takes_the_best_weights_from_the_best_pt_beside_it(checkpo
         (tmp_path / "best.pt").unlink()
         if content:
             (tmp_path / "best.pt").write_bytes(content)
-        with pytest.raises(UserError, match="last.pt is of an older version, .* put best.pt of its epoch 2 beside it"):
+        with pytest.raises(UserError, match="last.pt, of an older version, .* put the best.pt of epoch 2 beside it"):
             find_run(tmp_path, {}, None)
 
 
@@ -451,7 +451,7 @@ def test_weights_in_a_common_form_are_read(form, reference, data_dir, tmp_path, 
     content = load_weights(path, model := DigitCNN())
     assert all(torch.equal(value, reference.state_dict()[name]) for name, value in model.state_dict().items())
     assert set(content) <= {"averaged_model"}  # what others write beside the weights is not taken for ours
-    alone = "weights alone, whose classes are taken to be 0 to 9"
+    alone = "weights only, with classes assumed to be 0 to 9"
     assert load_best_weights(DigitCNN(), path).description == f"{path} ({alone})"
 
 
