@@ -106,7 +106,7 @@ def test_accuracy_of_the_reading_weights_is_that_of_their_run():
     last = read_metrics(REPOSITORY / "results" / "reading" / "metrics.csv")[-1]
     recipe = (REPOSITORY / "results" / "default" / "results.md").read_text(encoding="utf-8")
     text = " ".join(page("docs/own-digits.md").split())
-    numbers = re.search(r"this run reads (.*) of the test images, ten epochs of the recipe alone (.*?%)\. This", text)
+    numbers = re.search(r"about as well: (.*) of the test images, compared with (.*?%) for ten epochs", text)
     assert numbers[1] == f"{last.test_accuracy:.2%}"
     assert f"test accuracy {numbers[2]} " in recipe
 
