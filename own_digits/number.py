@@ -77,15 +77,20 @@ def read_digits(picture: Image.Image, model: nn.Module) -> list[list[Digit]]:
     rows, region, score = best_reading(find_candidates(picture), model)
     digits = [digit for row in rows for digit in row]
     extent = float(np.median([(digit.box[2:] - digit.box[:2]).max() for digit in digits] or [math.inf]))
-    if extent < max(picture.size) / 2:  # look closer
-        margin = extent * np.array([0.5, 1.5 if len(digits) > 1 else 0.5])  # for more digits on both sides
+    is_wider = extent < max(picture.size) / 2
+    while is_wider:  # look closer, and again if there are more digits beside those that were found
+        is_row = region[3] - region[1] > 1.5 * extent
+        margin = extent * np.array([0.5, 2 if is_row else 0.5])
         top, left = np.floor(region[:2] - margin).clip(0).astype(int)
         bottom, right = np.ceil(region[2:] + margin).clip(0, picture.size[::-1]).astype(int)
+        corner = [top, left, top, left]
         parts = find_candidates(picture.crop((left, top, right, bottom)), extent)
-        closer, _, closer_score = best_reading(parts, model)
-        if closer:
-            rows = [[digit._replace(box=digit.box + [top, left, top, left]) for digit in row] for row in closer]
-            score = closer_score
+        closer, closer_region, closer_score = best_reading(parts, model)
+        if not closer:
+            break
+        rows, score = [[digit._replace(box=digit.box + corner) for digit in row] for row in closer], closer_score
+        before, region = region, around(np.stack([region, closer_region + corner]))
+        is_wider = region[3] - region[1] > before[3] - before[1] + extent / 2
     if score - COUNT_WEIGHT * math.log(max(1, sum(map(len, rows)))) < MIN_SCORE:
         raise UserError("there is no digit in the picture")
     return rows

@@ -50,6 +50,16 @@ def test_digits_may_differ_in_size_and_stand_on_ruled_paper(reference):
     assert read(reference, photograph(np.kron(ink, np.ones((2, 2))), lines=0.3)) == "38214"
 
 
+def test_digits_in_the_dark_part_of_a_picture_are_read_with_the_others(reference):
+    lights = {
+        "uneven": lambda x, y: 0.4 + 0.6 * x,
+        "shadow": lambda x, y: 1 - 0.5 / (1 + np.exp(12 * (x + y - 1))),
+    }
+    for number in ("72058", "83058"):
+        ink = write(number, gap=60)
+        assert {read(reference, photograph(ink, light, noise=0.01)) for light in lights.values()} == {number}
+
+
 def test_rows_are_read_from_top_to_bottom_with_a_space_between(reference):
     rows = [write(number)[:, :320] for number in ("123", "456", "789")]
     ink = np.vstack([np.pad(row, [(0, 0), (0, 320 - row.shape[1])]) for row in rows])
