@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("sweep.py", usage=usage, description="Train and compare settings.", allow_abbrev=False)
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="how many runs of each setting, with seeds 0, 1, ... (default: 3)")
-    add("--from", dest="file", type=user_path, metavar="FILE", help="file with a setting per line, or the word default")
+    add("--from", dest="file", type=user_path, metavar="FILE", help="file: on each line a setting or the word default")
     add("--jobs", type=int, default=os.cpu_count(), help="how many runs at the same time (default: one for each core)")
     add("--output-dir", type=user_path, default=Path("runs"), help="(default: runs)")
     args, words = parser.parse_known_args(argv)

@@ -130,9 +130,9 @@ def fit(config: TrainConfig, data: Data, folder: Path, init: Path | None = None,
     if checkpoint:
         restore(checkpoint, run, stateful)
         history, best_model = [EpochMetrics(**row) for row in checkpoint["history"]], checkpoint["best_model"]
-        saved = {name: checkpoint.get(name, value) for name, value in run.items()}  # not those of today
+        saved = {name: checkpoint.get(name, value) for name, value in run.items()}  # as they were before
         run |= {"init": saved["init"], "seconds": saved["seconds"]}
-        unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # a crash may have cut it off
+        unwritten = on_rank_zero(save, folder, saved, history, best_model, stateful)  # a crash may have cut this short
     if rank() == 0:
         print("\n".join([table_heading(), *map(table_row, history)]), flush=True)
     saved_epochs = len(history)
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
         config = TrainConfig(**recipe | {"dataset": name})
         data = load_data(config, args.data_dir, device)
-        warning = data.warning if given.get("dataset") == name else warning + data.warning  # no warning if requested
+        warning = data.warning if given.get("dataset") == name else warning + data.warning  # asked for: no warning
         if rank() == 0:
             if checkpoint:
                 state = "is finished" if checkpoint["epoch"] == config.epochs else "is being resumed"

@@ -77,7 +77,7 @@ def load_data(config: TrainConfig, data_dir: Path, device: torch.device | str = 
         parts = [dataset(data_dir, train=is_train) for is_train in (True, False)]
         whole, test = (TensorDataset(part.data, part.targets) for part in parts)
     except (AssertionError, RuntimeError, TypeError, ValueError, KeyError) as error:  # a damaged file
-        raise UserError(f"{folder} is damaged ({error}): delete it, and the next run makes it again") from error
+        raise UserError(f"{folder} is damaged ({error}): delete it, and download or make it again") from error
     classes, highest = class_names(dataset, folder), max(int(split.tensors[1].max()) for split in (whole, test))
     if highest >= len(classes):
         raise UserError(f"{folder} has labels up to {highest}, counted from 0, but {len(classes)} class names")

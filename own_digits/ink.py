@@ -16,7 +16,7 @@ from scipy import ndimage
 
 WORKING_SIZE = 128  # pixels on the longer side of the copy in which digits are looked for
 CLOSING_SIZE = 1 / 3  # fraction of the longer side, or of twice the digits' height; strokes must be narrower
-LONGEST = 1200  # pixels on the longer side of the second, closer search, where digits have half of WORKING_SIZE
+LONGEST = 1200  # pixels on the longer side of a closer search, in which digits are WORKING_SIZE / 2 high
 SEGMENTATIONS = [(1, 0.2), (1, 0.5), (3, 0.5)]  # (opening in pixels, for ruled lines; threshold)
 LOWEST_THRESHOLD = min(threshold for _, threshold in SEGMENTATIONS)
 EIGHT_CONNECTED = np.ones((3, 3))  # pixels that touch at a corner are connected, too
@@ -69,7 +69,7 @@ def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT)
                 share = min(0.3, mask.size / channel.size)  # share of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the border
                 brightness = paper[top:bottom, left:right][mask].mean()
-                difference = np.abs(channel - brightness).mean() - spread  # small if it is the paper's
+                difference = np.abs(channel - brightness).mean() - spread  # small if most of it is as bright
                 # The weights were chosen on pictures made of validation images.
                 score = np.log(share / number) - 3 * contact - 8 * difference
                 place = box + [y0, x0, y0, x0]  # in the whole picture

@@ -30,11 +30,11 @@ MAX_COMPONENTS = 100  # as large as digits; a picture with more shows no handwri
 # The costs of a digit, in which lengths are in units of the height of the other digits. All constants were chosen on
 # numbers made of validation images (benchmarks/pictures.py).
 EACH = 0.1  # for every digit
-UNCERTAINTY, SURE = 0.15, 5.3  # cost per square of the certainty missing to SURE
+UNCERTAINTY, SURE = 0.15, 5.3  # cost per square of how far the certainty is below SURE
 WIDTH, USUAL_WIDTH = 2.7, 0.65  # cost per width above the usual one
 HEIGHT, USUAL_HEIGHT = 7, 0.6  # cost per height below the usual one
 GAP = 4.3  # cost per width of the gaps inside it
-CUT = 2.5  # cost per ink that was cut on both sides
+CUT = 2.5  # cost per ink that was cut, left and right together
 MAX_SHAPE_COST = 2.5  # digits of a more unlikely shape aren't considered
 SKIPPED = 3.2  # for a piece that is no digit; in proportion to its ink if it has less than half a digit's
 CLEAR = 0.6  # a component that costs less as one digit is not cut

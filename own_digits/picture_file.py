@@ -47,7 +47,7 @@ def read_picture(file: Path | BinaryIO) -> Image.Image:
                 image.load()
                 image = to_rgb(turn_upright(image))
     except Image.UnidentifiedImageError as error:
-        raise UserError("this is not a picture, or one that Pillow can't read: save it as PNG or JPEG") from error
+        raise UserError("this is not a picture, or Pillow can't read its format: save it as PNG or JPEG") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"the picture has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller") from error
     except OSError as error:

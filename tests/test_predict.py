@@ -79,7 +79,7 @@ def test_files_that_cannot_be_read_are_told_in_a_line_each_and_the_others_answer
     assert err.splitlines() == [
         "predict.py: error: none.png: can't read it: No such file or directory",
         "predict.py: error: empty.png: there is no digit in the picture",
-        "predict.py: error: text.png: this is not a picture, or one that Pillow can't read: save it as PNG or JPEG",
+        "predict.py: error: text.png: this is not a picture, or Pillow can't read its format: save it as PNG or JPEG",
     ]
     assert out.count("seven.png") == out.count("three.png") == 1
 

@@ -102,7 +102,7 @@ def draw_charts(
 ) -> list[Path]:
     """Draw confusion_matrix.png, mistakes.png and filters.png of a model's evaluation on a data set into a folder.
 
-    Returns the files. The last one is left out, with a warning, for a network without two convolutions in a row.
+    Returns the files. The last one is left out, with a warning, for a network with fewer than two convolutions.
     Raises UserError when they can't be written.
     """
     images, labels = (tensor.cpu() for tensor in dataset.tensors)

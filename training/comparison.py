@@ -115,7 +115,7 @@ def judge(groups: dict[str, list[Run]], best: str, second: str) -> str:
 
     values = differences(groups[best], groups[second])
     if len(values) < 3 or not values.std():  # a t-test of two values says little, and equal ones have no spread
-        return f"{best} has the best validation accuracy, perhaps by chance: train both with more seeds.\n"
+        return f"{best} has the best validation accuracy, perhaps by chance: train it and {second} with more seeds.\n"
     p = float(ttest_1samp(values, 0)[1])  # pyright: ignore[reportArgumentType]
     gap = f"{mean_and_error(values)} percentage points of validation accuracy ({len(values)} seeds, p = {p:.2g})"
     return f"{best} is {'better' if p < 0.05 else 'not clearly better'} than {second}: {gap}.\n"

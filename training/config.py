@@ -26,7 +26,7 @@ class TrainConfig:
     beta1: float = setting(0.9, "AdamW's decay rate for the gradient's first moment", below=1)
     beta2: float = setting(0.999, "AdamW's decay rate for the gradient's second moment", below=1)
     ema_decay: float = setting(0.999, "maximum decay of the weights' moving average (EMA); 0 turns it off", below=1)
-    ema_ramp: int = setting(10, "at step n, from 0, the EMA's decay is at most (1 + n) / (ramp + n)", low=1)
+    ema_ramp: int = setting(10, "at step n, counted from 0, the EMA's decay is at most (1 + n) / (ramp + n)", low=1)
     label_smoothing: float = setting(0.0, "share of the target that is spread equally over all classes", below=1)
     augment: bool = setting(True, "distort the training images at random")
     rotation_degrees: float = setting(10.0, "largest random rotation, in either direction")

@@ -85,7 +85,7 @@ function makeLayers() {  // a section for each layer but the last, whose outputs
       ? `Convolution ${++convolutions}: ${channels} maps, ${height}×${width}` : `Fully connected ${++connected}: ${channels} units`;
     const section = Object.assign(document.createElement("section"), { className: "layer" });
     section.innerHTML = `<h2>${title} <span class="scale"></span></h2>
-      <canvas tabindex="0" role="application" aria-label="${title}. Arrow keys move, Enter follows a number."></canvas>`;
+      <canvas tabindex="0" role="application" aria-label="${title}. Arrow keys move, Enter explains a value."></canvas>`;
     section.addEventListener("click", (event) => pin(cellAt(event, index) ?? pinned));
     section.addEventListener("keydown", (event) => moveCursor(event, index));
     section.addEventListener("focusout", () => { cursor = null; showLayers(); });

@@ -66,7 +66,7 @@ def test_folder_of_pictures_by_class_becomes_a_shuffled_data_set_of_light_ink_on
     (tmp_path / "pictures" / "A" / "cut.png").write_bytes(cut)
     make_dataset(tmp_path / "pictures")
     skipped = tmp_path / "pictures" / "A"
-    no_picture = "this is not a picture, or one that Pillow can't read: save it as PNG or JPEG"
+    no_picture = "this is not a picture, or Pillow can't read its format: save it as PNG or JPEG"
     assert capsys.readouterr().out.splitlines() == [
         f"skipped: {skipped / 'blank.png'}: there is no ink in the picture, or its strokes are too wide",
         f"skipped: {skipped / 'cut.png'}: {no_picture}",
