@@ -16,11 +16,10 @@ from own_digits.reader import OWN_CHECKPOINT, load_best_weights
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("demo.py", description="Make a page on which to draw a digit and watch the network read it.")
-    text = f"weights to show (default: {OWN_CHECKPOINT}, else results/reading/weights.pt); repeat it to compare several"
-    parser.add_argument("--checkpoint", type=user_path, action="append", help=text)
-    text = "where to write the page, which needs no other file (default: demo.html)"
-    parser.add_argument("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help=text)
-    parser.add_argument("--no-browser", action="store_true", help="only write the page, don't open it")
+    add, default = parser.add_argument, f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt)"
+    add("--checkpoint", type=user_path, action="append", help=f"weights; repeat it to compare several {default}")
+    add("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help="the page (default: demo.html)")
+    add("--no-browser", action="store_true", help="only write the page, don't open it")
     args = parser.parse_args(argv)
     check_can_write("--save", args.save, ".html", b"<title>Draw a digit, and watch a network read it")
 
