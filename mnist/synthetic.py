@@ -52,7 +52,7 @@ def draw_digits(count: int, generator: Generator) -> tuple[np.ndarray, np.ndarra
 
 
 def draw_glyph(font: str, character: int | str) -> np.ndarray:
-    """Draw one digit, or letter, (28, 28) uint8, as MNIST does: its box scaled to fit 20x20 and put at the centre."""
+    """Draw one digit, or letter, (28, 28) uint8: its box scaled to fit 20x20, as in MNIST, and put at the centre."""
     import matplotlib  # only where digits are drawn: its import takes a while
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")

@@ -70,7 +70,7 @@ def hash_code() -> str:
 def save(folder: Path, run: dict, history: list[EpochMetrics], best_model: dict, stateful: dict) -> str:
     """Write last.pt, then the files that are derived from it: best.pt, metrics.csv and run.json.
 
-    stateful has model, averaged_model and optimizer. Returns the errors of writing the other three, or "".
+    stateful has model, averaged_model and optimizer. Returns the errors of writing the derived files, or "".
     """
     rows, epoch = [asdict(row) for row in history], best_epoch(history).epoch
     last = {name: part.state_dict() for name, part in stateful.items()} | {"best_model": best_model}
@@ -172,7 +172,7 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
         changed.append(f"it didn't start from {init}")
     if changed:
         advice = "leave them out, or start a new run without --resume"
-        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else the split may differ
+        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else best.pt may know what is now held out
             advice += f" and with --init {best_path}, which starts from its weights"
         raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone

@@ -236,13 +236,14 @@ function showImage() {
   }
   if (!effects.isDone) return;
   byId("doubt").textContent = "No single blob of ink, added or removed, changes the probability by a percentage point.";
-  if (!worst || Math.max(...answers[chosen].probabilities) - worst.least < 0.01) return;
+  const { probabilities } = answers[chosen], highest = Math.max(...probabilities);
+  if (!worst || highest - worst.least < 0.01) return;
   Object.assign(context, { strokeStyle: worst.isInk ? "#e8740c" : "#2a8fe0", lineWidth: cell / 3 });
   context.beginPath();
   context.arc((worst.x + 0.5) * cell, (worst.y + 0.5) * cell, 1.5 * cell, 0, 2 * Math.PI);
   context.stroke();
-  const { isInk, name, probability } = worst;
-  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring has the largest effect: the answer would be ${name} (probability ${percent(probability)}).`;
+  const { isInk, name, probability } = worst, still = name === network().classes[probabilities.indexOf(highest)] ? "still " : "";
+  byId("doubt").textContent = `${isInk ? "More" : "Less"} ink in the ring has the largest effect: the answer would ${still}be ${name} (probability ${percent(probability)}).`;
 }
 
 function showLayers() {
