@@ -111,6 +111,14 @@ def test_accuracy_of_the_reading_weights_is_that_of_their_run():
     assert f"test accuracy {numbers[2]} " in recipe
 
 
+@pytest.mark.parametrize(("card", "run"), [("default", "default/default/seed-0"), ("reading", "reading")])
+def test_model_cards_give_the_accuracy_of_their_runs_in_fifteen_lines(card, run):
+    text = (REPOSITORY / "results" / card / "README.md").read_text(encoding="utf-8")
+    last = read_metrics(REPOSITORY / "results" / run / "metrics.csv")[-1]  # of both runs the best, too
+    assert f"{last.test_accuracy:.2%} of MNIST's 10,000 test images" in text
+    assert len(text.splitlines()) <= 15
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/own-digits.md"])
 def test_answers_are_those_of_the_pictures(capsys, monkeypatch, tmp_path, name):
     monkeypatch.chdir(REPOSITORY)
