@@ -17,7 +17,7 @@ from own_digits.reader import OWN_CHECKPOINT, load_best_weights
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("demo.py", description="Make a page on which to draw a digit and watch the network read it.")
     add, default = parser.add_argument, f"(default: {OWN_CHECKPOINT}, else results/reading/weights.pt)"
-    add("--checkpoint", type=user_path, action="append", help=f"weights; repeat it to compare several {default}")
+    add("--checkpoint", type=user_path, action="append", help=f"weights; repeat the flag to compare several {default}")
     add("--save", type=user_path, default=Path("demo.html"), metavar="FILE.html", help="the page (default: demo.html)")
     add("--no-browser", action="store_true", help="only write the page, don't open it")
     args = parser.parse_args(argv)

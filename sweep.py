@@ -85,7 +85,7 @@ def run(folder: Path, flags: list[str], started: list[subprocess.Popen], stop: t
     while not stop.is_set():
         with contextlib.suppress(FolderInUse), lock(folder):
             break
-        time.sleep(1)  # until the train.py that a killed sweep left running has ended
+        time.sleep(1)  # a killed sweep may have left a train.py running in this folder: wait for it
     if stop.is_set():
         return "stopped"
     command = [sys.executable, train.__file__, *flags, "--output-dir", str(folder), "--resume"]
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--output-dir", type=user_path, default=Path("runs"), help="(default: runs)")
     args, words = parser.parse_known_args(argv)
     if min(args.seeds, args.jobs) < 1 or {"--seed", "--resume"} & {word.split("=")[0] for word in words}:
-        raise UserError("leave out --seed and --resume: a sweep sets them; --seeds and --jobs must be at least 1")
+        raise UserError("--seeds and --jobs must be at least 1; leave out --seed and --resume: a sweep sets them")
     given = [word for word in words if "=" in word and not word.startswith("-")]
     passed_on = [word for word in words if word not in given]  # to train.py
     if args.file and given:

@@ -59,7 +59,7 @@ def train_one_epoch(model, average, ddp_model, optimizer, dataset, config, epoch
     """Train on every image once; return the mean loss and the accuracy, both measured while the weights change.
 
     dataset has images, (N, 28, 28) uint8, and labels, (N,), on the device. average holds the EMA of the weights of the
-    model. ddp_model is the model, under torchrun wrapped in DistributedDataParallel.
+    model. ddp_model is the model, wrapped in DistributedDataParallel under torchrun.
     """
     # All randomness follows from (seed, epoch): a resumed run draws what the uninterrupted one drew.
     seeds = np.random.SeedSequence([config.seed, epoch]).generate_state(1 + world_size(), np.uint64).tolist()

@@ -69,7 +69,7 @@ def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT)
                 share = min(0.3, mask.size / channel.size)  # share of the picture
                 contact = border[top:bottom, left:right][mask].sum() / max(mask.shape)  # with the border
                 brightness = paper[top:bottom, left:right][mask].mean()
-                difference = np.abs(channel - brightness).mean() - spread  # small if most of it is as bright
+                difference = np.abs(channel - brightness).mean() - spread  # small if most of the picture is as bright
                 # The weights were chosen on pictures made of validation images.
                 score = np.log(share / number) - 3 * contact - 8 * difference
                 place = box + [y0, x0, y0, x0]  # in the whole picture
@@ -109,10 +109,10 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
 def find_groups(ink: np.ndarray, labels: np.ndarray, rows: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return groups of components of ink, (H, W), each of which may be a digit; with rows, also whole rows of digits.
 
-    labels, (H, W), are 1 to N for the components, 0 for the background. A group is the heaviest component (of all, of
-    those that don't surround others, or of those that touch the fewest borders) with all others close to it, as a digit
-    may be in pieces. It is given as a mask over labels, (N + 1,) bool, as its box, and as its region, the box around it
-    and all components of similar height.
+    labels, (H, W), are 1 to N for the components, 0 for the background. A group starts from the heaviest component: of
+    all, of those that don't surround others, or of those that touch the fewest borders. It includes all others close to
+    it, as a digit may be in pieces. It is given as a mask over labels, (N + 1,) bool, as its box, and as its region,
+    the box around it and all components of similar height.
     """
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)  # (N,), (N, 4)
     borders, heights = (boxes == [0, 0, *ink.shape]).sum(axis=1), boxes[:, 2] - boxes[:, 0]

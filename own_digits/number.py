@@ -1,7 +1,7 @@
 """Read all digits in a picture, row by row: the network says which pieces of ink belong together.
 
 Ink is cut wherever digits may touch, which gives more pieces than digits. Any neighbouring pieces together may be a
-digit. It costs more if the network is less certain, or if its shape is unlikely. Dynamic programming finds the
+digit. Its cost is higher if the network is less certain, or its shape unlikely. Dynamic programming finds the
 sequence of digits that costs least. This is heuristic over-segmentation (Y. LeCun, L. Bottou, Y.
 Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE 86(11), 1998).
 """
@@ -25,7 +25,7 @@ HIGHEST_CERTAINTY = 6.3  # the network's highest certainty for any MNIST digit
 COUNT_WEIGHT = 0.5  # weight of the logarithm of the number of digits in a part's score
 MIN_SCORE = -1.2  # lowest score of a part; with the weights in results/reading, blank paper has less
 MIN_CERTAINTY = 2.2  # lowest mean over several digits; blank paper has less
-MAX_COMPONENTS = 100  # as large as digits; a picture with more shows no handwriting
+MAX_COMPONENTS = 100  # those as large as digits; a picture with more shows no handwriting
 
 # The costs of a digit, in which lengths are in units of the height of the other digits. All constants were chosen on
 # numbers made of validation images (benchmarks/pictures.py).
@@ -235,7 +235,7 @@ def is_over(box: np.ndarray, other: np.ndarray) -> bool:
 
 
 def seams(ink: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return paths from top to bottom of ink, (h, w), that cross little of it, at least spacing apart at mid-height.
+    """Return paths from top to bottom of ink, (h, w), that cross little of it, `spacing` or more apart at mid-height.
 
     They are given by their columns, (h, N), from left to right, and by the ink that each crosses, (N,).
     """
@@ -252,7 +252,7 @@ def seams(ink: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cheapest_seams(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the cheapest path costs from the first row of cost, (n, w), to each place of the last one: (w,).
+    """Return the cost of the cheapest path from the first row of cost, (n, w), to each place of the last one: (w,).
 
     Also return the columns of these paths in all rows, (n, w).
     """

@@ -41,7 +41,7 @@ class Answer(NamedTuple):
         return math.prod(float(digit.probabilities.max()) for digit in self.digits)
 
     def number(self, classes: list[str], second: Digit | None = None) -> str:
-        """Return the names of all digits; for the digit second, if given, its second most probable class.
+        """Return the names of all digits; if the digit `second` is given, with its second most probable class.
 
         Rows are separated by a space, and so are names if any is longer than one character.
         """
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
         return self.number(classes, self.digits[int(np.argmax(ratios))]), self.probability * float(max(ratios))
 
     def small(self) -> "Answer":
-        """Return the answer with a picture of 400 pixels at most: enough for the preview, and small in memory."""
+        """Return the answer with a picture of at most 400x400 pixels: enough for the preview, and small in memory."""
         picture = self.picture.copy()
         picture.thumbnail((400, 400))
         scale = max(picture.size) / max(self.picture.size)

@@ -212,7 +212,7 @@ def test_settings_without_validation_images_stay_in_their_order_and_none_is_best
         "| beta1=0.8 | 1 | - | - | 90.00% | 0.0400 | - |",
         "| beta1=0.7 | 1 | - | - | 99.00% | 0.0400 | - |",
         "",
-        "Some settings have no validation images, so none is the best.",
+        "Some settings have no validation images, so no best one is named.",
     ]
 
 

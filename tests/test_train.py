@@ -468,7 +468,7 @@ def test_longer_training_of_a_finished_run_is_a_new_run_from_its_weights(small_r
     assert train.main([*small_run, "--epochs", "1"]) == 0
     assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
     best = tmp_path / "run" / "best.pt"
-    assert f"(epochs is 1, not 2): leave them out, or start a new run without --resume and with --init {best}" in (
+    assert f"(epochs is 1, not 2): leave yours out, or start a new run without --resume and with --init {best}" in (
         capsys.readouterr().err
     )
     first = load_checkpoint(best)["averaged_model"]

@@ -119,7 +119,7 @@ def draw_charts(
 
 @in_default_style
 def draw_confusion_matrix(path: Path, confusion: np.ndarray, classes: list[str], title: str) -> None:
-    """Draw how often each class was classified as each: correct ones in blue, mistakes in red, darker for more.
+    """Draw how often images of each class were given each answer: right in blue, wrong in red, darker for more.
 
     confusion is (C, C): confusion[i, j] images of class i were classified as j; classes are the names of the C classes.
     """

@@ -97,7 +97,7 @@ def comparison(groups: dict[str, list[Run]], failures: dict[str, str]) -> str:
         ranked.sort(key=lambda name: np.mean(scores[name]["validation_accuracy"]), reverse=True)
         verdict = "\n" + judge(groups, *ranked[:2]) if len(ranked) > 1 else ""
     else:
-        verdict = "\nSome settings have no validation images, so none is the best.\n"
+        verdict = "\nSome settings have no validation images, so no best one is named.\n"
     above = f"Points above {first if len(first) < 40 else 'the row with a dash'}"
     heading = ["Setting", "Runs", *(field.capitalize().replace("_", " ") for field in fields), above]
     rows = [heading, ["---", *["---:"] * (len(heading) - 1)]]

@@ -124,7 +124,7 @@ def load_checkpoint(path: Path) -> dict:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         advice = "save its weights alone, with torch.save(model.state_dict(), FILE)"
-        raise UserError(f"{path} holds more than tensors and plain values, such as a whole model: {advice}") from error
+        raise UserError(f"{path} holds more than tensors and plain values, perhaps a whole model: {advice}") from error
     except Exception as error:  # a damaged or foreign file can make the unpickler raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise UserError(f"{path} is damaged, or not a file that torch.save wrote ({reason})") from error
@@ -134,7 +134,7 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def load_weights(path: Path, model: nn.Module) -> dict:
-    """Load the weights in a file into a network; return the checkpoint if it is one of train.py, else {}.
+    """Load the weights in a file into a network; return the checkpoint if train.py wrote it, else {}.
 
     Other files may hold a state_dict, alone or under a usual key, even one of a compiled or wrapped model.
     """
@@ -171,10 +171,10 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
     if init and str(init) not in known and describe_file(init)["md5"] not in known:
         changed.append(f"it didn't start from {init}")
     if changed:
-        advice = "leave them out, or start a new run without --resume"
-        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else best.pt may know what is now held out
+        advice = "leave yours out, or start a new run without --resume"
+        if len(changed) == 1 and changed[0].startswith("epochs is"):  # else best.pt may have seen what is now held out
             advice += f" and with --init {best_path}, which starts from its weights"
-        raise UserError(f"can't resume with other settings ({'; '.join(changed)}): {advice}")
+        raise UserError(f"can't resume: the run has other settings ({'; '.join(changed)}): {advice}")
     if "best_model" not in checkpoint:  # older versions kept the best epoch's weights in best.pt alone
         history, epoch = checkpoint["history"], best_epoch([EpochMetrics(**row) for row in checkpoint["history"]]).epoch
         best = load_checkpoint(best_path) if best_path.exists() else {}

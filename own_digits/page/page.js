@@ -206,7 +206,7 @@ function showDetail() {  // the terms of the pinned number
       figure(`${name}: ${rounded(activation)} × ${rounded(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), rounded(term));
     });
     text = activation > 0
-      ? `To each ${isLast ? "output" : "unit of the next layer"} it adds its activation, ${rounded(activation)}, times the weight between them.`
+      ? `The unit adds its activation, ${rounded(activation)}, times the weight between them, to each ${isLast ? "output" : "unit of the next layer"}.`
       : "Its sum is below 0, so ReLU makes it 0, and it adds nothing to any output.";
   }
   byId("terms").replaceChildren(...figures);
@@ -274,9 +274,9 @@ function show() {
   }));
   const doubtful = isSure.indexOf(false), separator = classes.some((name) => name.length > 1) ? " " : "";
   let message = strokes().length && !keyboardPen?.isDown && !pointer ? "A dot isn't a digit: draw a line." : "";
-  if (doubtful >= 0) message = `This doesn't look like anything that the network knows. Its best guess is ${names[doubtful]} (probability ${percent(highest[doubtful])})`;
+  if (doubtful >= 0) message = `This doesn't look like anything that the network knows. Its best guess is ${names[doubtful]} (probability ${percent(highest[doubtful])}).`;
   else if (answers.length) message = `${names.join(separator)} (probability ${percent(highest.reduce((product, p) => product * p))})`;
-  if (answers.length > 1) message += ". Click a digit to see its layers.";
+  if (answers.length > 1) message += `${doubtful < 0 ? "." : ""} Click a digit to see its layers.`;
   byId("message").textContent = message;
   const other = byId("other").value === "" || !answer ? null : run(networks[byId("other").value], answer.image).probabilities;
   [...byId("bars").rows].forEach((row, i) => {
