@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         name, warning = on_rank_zero(choose_dataset, recipe["dataset"], args.data_dir)
         config = TrainConfig(**recipe | {"dataset": name})
         data = load_data(config, args.data_dir, device)
-        warning = data.warning if given.get("dataset") == name else warning + data.warning  # asked for: no warning
+        warning = data.warning if given.get("dataset") == name else warning + data.warning  # if chosen, none
         if rank() == 0:
             if checkpoint:
                 state = "is finished" if checkpoint["epoch"] == config.epochs else "is being resumed"

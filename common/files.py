@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def check_can_write(flag: str, path: Path, suffix: str, mark: bytes) -> None:
-    """Raise UserError unless path, given by a flag, has this suffix and is new or a file that begins with our mark."""
+    """Raise UserError unless path, given by a flag, has this suffix, and is new or begins with our mark."""
     if path.suffix.lower() != suffix:
         raise UserError(f"{flag} must be the name of a {suffix[1:].upper()} file, not {path}")
     try:

@@ -27,9 +27,9 @@ def random_theta(
 
     The first three parameters are an affine map, as `affine_grid` takes it. Its rotation and shear (degrees), scale
     change and shift (pixels) are uniform between minus and plus their limits, which are given in this order; scale and
-    shift are drawn for each axis. The others displace a grid of control points by normal draws with a standard
-    deviation of elastic_pixels; pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section 3.1; for
-    MNIST: https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image unchanged.
+    shift are drawn for each axis. The other parameters displace a grid of control points by normal draws with a
+    standard deviation of elastic_pixels; pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section
+    3.1; for MNIST: https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image unchanged.
     """
     count, strengths, half = len(strengths), strengths.unsqueeze(1), SIZE / 2  # a unit of the grid is half the image
     rotation, shear, scale, shift = limits

@@ -65,7 +65,7 @@ def network_of(name: str, model: nn.Module, classes: list[str]) -> dict:
 
 
 def build_page(networks: list[dict]) -> str:
-    """Return the page, for networks of network_of(). Its security policy allows only its own script and style."""
+    """Return the page of networks from network_of(). Its security policy allows only its own script and style."""
 
     def text(name: str) -> str:
         return (FOLDER / name).read_text(encoding="utf-8")

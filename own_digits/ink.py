@@ -2,7 +2,7 @@
 
 The paper is the picture after a grey closing, which removes dark strokes (or light ones, if the picture is inverted
 first). The ink is the difference. This top-hat transform copes with uneven light and shadows (P. Soille,
-"Morphological Image Analysis", 2nd edition, section 4.5). As it isn't known how dark the strokes are, and whether the
+"Morphological Image Analysis", 2nd edition, section 4.5). As it isn't known how dark the strokes are, or whether the
 paper is ruled, two thresholds are tried, and an opening that removes lines. Each way gives a candidate or two, and the
 network chooses between them (number.py).
 """
@@ -39,7 +39,7 @@ def find_candidates(picture: Image.Image, height: float = 0, count: int = COUNT)
 
     Without a height, the picture is searched at WORKING_SIZE, and each candidate is one digit if no others touch it.
     With the height of the digits, in pixels, it is searched in more detail, and all components of similar height
-    together form another candidate. None has a score that is MAX_GAP or more below the best one's.
+    together form another candidate. No candidate's score is MAX_GAP or more below the best one's.
     """
     longest = min(LONGEST, max(picture.size) / height * WORKING_SIZE / 2) if height else WORKING_SIZE
     scale = min(1, longest / max(picture.size))  # small pictures keep their size
@@ -97,7 +97,7 @@ def clearest_channel(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return how much darker (or lighter) than the paper a channel, (H, W), is, and the paper itself.
 
-    Dark ink is a fraction of the paper's brightness, as a shadow darkens both.
+    For dark ink the difference is a fraction of the paper's brightness, as a shadow darkens both.
     """
     channel = channel if is_dark else 1 - channel
     paper = ndimage.grey_closing(channel, closing_size, mode="nearest")
@@ -109,9 +109,9 @@ def top_hat(channel: np.ndarray, closing_size: int, is_dark: bool) -> tuple[np.n
 def find_groups(ink: np.ndarray, labels: np.ndarray, rows: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return groups of components of ink, (H, W), each of which may be a digit; with rows, also whole rows of digits.
 
-    labels, (H, W), are 1 to N for the components, 0 for the background. A group starts from the heaviest component: of
+    labels, (H, W), are 1 to N for the components, 0 for the background. A group starts from the heaviest component of
     all, of those that don't surround others, or of those that touch the fewest borders. It includes all others close to
-    it, as a digit may be in pieces. It is given as a mask over labels, (N + 1,) bool, as its box, and as its region,
+    it, as a digit may be in pieces. It has three parts: a mask over labels, (N + 1,) bool, its box, and its region,
     the box around it and all components of similar height.
     """
     weights, boxes = np.bincount(labels.ravel(), ink.ravel())[1:], boxes_of(labels)  # (N,), (N, 4)

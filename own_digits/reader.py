@@ -41,7 +41,7 @@ class Answer(NamedTuple):
         return math.prod(float(digit.probabilities.max()) for digit in self.digits)
 
     def number(self, classes: list[str], second: Digit | None = None) -> str:
-        """Return the names of all digits; if the digit `second` is given, with its second most probable class.
+        """Return the names of all digits, but of the digit `second`, if given, that of its second most probable class.
 
         Rows are separated by a space, and so are names if any is longer than one character.
         """

@@ -171,7 +171,7 @@ def draw_mistakes(
 def draw_filters(path: Path, model: nn.Module, images: Tensor, title: str) -> bool:
     """Draw the kernels of a model's first two convolutions, and what the first one makes of images, (N, 28, 28) uint8.
 
-    Kernels are scaled by the largest weight of their output map, maps by the highest activation for each image. The
+    Kernels are scaled by their output map's largest weight, and maps by the highest activation for each image. The
     model is moved to the CPU and into evaluation mode. Returns False, drawing nothing, for fewer than two convolutions.
     """
     import torch  # here, as plot_results.py needs no PyTorch

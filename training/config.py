@@ -17,11 +17,11 @@ def setting(default: object, text: str, low: int = 0, below: float = 1e18, choic
 class TrainConfig:
     """Everything that determines a run's numbers, except machine, threads and versions. Raises UserError."""
 
-    epochs: int = setting(10, "passes over the images; schedule and the augmentation's fading stretch to fit", low=1)
+    epochs: int = setting(10, "passes over the images; the schedule and the augmentation's fading adapt", low=1)
     batch_size: int = setting(128, "images per step, across all processes", low=1)
     learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
     weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
-    schedule: str = setting("one-cycle", "linear warm-up and decay; or constant", choices=("one-cycle", "constant"))
+    schedule: str = setting("one-cycle", "one-cycle (rises, then falls) or constant", choices=("one-cycle", "constant"))
     warm_up: float = setting(0.2, "fraction of the run during which one-cycle's learning rate rises", below=1)
     beta1: float = setting(0.9, "AdamW's decay rate for the gradient's first moment", below=1)
     beta2: float = setting(0.999, "AdamW's decay rate for the gradient's second moment", below=1)

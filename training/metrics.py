@@ -59,7 +59,7 @@ def describe_best(histories: list[list[EpochMetrics]]) -> str:
     accuracy, loss = (summarize(f, [getattr(epoch, f) for epoch in best]) for f in ("test_accuracy", "test_loss"))
     lowest = f" (lowest {min(epoch.test_accuracy for epoch in best):.2%})" if len(best) > 1 else ""
     earliest, latest = min(epoch.epoch for epoch in best), max(epoch.epoch for epoch in best)
-    epochs = f"epoch {latest}" if earliest == latest else f"epochs {earliest} to {latest}"
+    epochs = f"epoch {latest}" if earliest == latest else f"best epochs: {earliest} to {latest}"
     choice = "the last epoch" if best[0].validation_accuracy is None else f"chosen by validation accuracy ({epochs})"
     return f"best.pt, {choice}: test accuracy {accuracy}{lowest}, test loss {loss}"
 

@@ -206,7 +206,7 @@ function showDetail() {  // the terms of the pinned number
       figure(`${name}: ${rounded(activation)} × ${rounded(weights[output])} = `, numbers([term], [1, 1], WEIGHT, [-largest, largest], false), rounded(term));
     });
     text = activation > 0
-      ? `The unit adds its activation, ${rounded(activation)}, times the weight between them, to each ${isLast ? "output" : "unit of the next layer"}.`
+      ? `To each ${isLast ? "output" : "unit of the next layer"}, this unit adds its activation, ${rounded(activation)}, times the weight between the two.`
       : "Its sum is below 0, so ReLU makes it 0, and it adds nothing to any output.";
   }
   byId("terms").replaceChildren(...figures);

@@ -198,7 +198,7 @@ def test_missing_file_folder_and_foreign_content_are_refused_in_one_line(tmp_pat
         "best.pt": f"there is no {tmp_path / 'best.pt'}: train first (python train.py)",
         ".": f"{tmp_path} is a folder: give a file in it, such as {tmp_path / 'last.pt'}",
         "list.pt": "list.pt holds a list, not a checkpoint or state_dict",
-        "network.pt": "such as a whole model: save its weights alone, with torch.save(model.state_dict(), FILE)",
+        "network.pt": "perhaps a whole model: save its weights alone, with torch.save(model.state_dict(), FILE)",
     }.items():
         assert evaluate.main([str(tmp_path / file)]) == 2
         error = capsys.readouterr().err
