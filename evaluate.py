@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     check_classes(model, data, checkpoint.get("dataset", {}))
     split, classes, md5 = getattr(data, args.split), data.description["classes"], data.description["md5"]
     if checkpoint.get("dataset", {}).get("md5", md5) != md5:
-        print(f"warning: the checkpoint was trained on other files of {config.dataset}", file=sys.stderr)
+        print(f"warning: the checkpoint was trained on different files of {config.dataset}", file=sys.stderr)
     if len(split) == 0:
         raise UserError(f"{args.checkpoint} comes from a run without validation images: choose --split test or train")
     evaluation = evaluate(model, split)

@@ -40,7 +40,7 @@ def combinations(words: list[str], passed_on: list[str]) -> list[list[str]]:
     grid = [flags_of(word) for word in words if word != "default"]
     names = [flags[0].replace("--no-", "--").split("=")[0] for flags in [*grid, *([word] for word in passed_on)]]
     if twice := {name for name in names if name.startswith("--") and names.count(name) > 1}:
-        raise UserError(f"{', '.join(twice)} is given twice: write all its values in one NAME=VALUE,VALUE")
+        raise UserError(f"given twice: {', '.join(twice)}; write all values of a setting in one NAME=VALUE,VALUE")
     return [[*passed_on, *flags] for flags in product(*grid)]
 
 

@@ -155,7 +155,7 @@ def fetch(name: str, data_dir: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = TemporaryDirectory(dir=folder)
     except OSError as error:
-        advice = "unpack the archives there yourself, or choose another --data-dir"
+        advice = "make it writable, put the four unpacked files there yourself, or choose another --data-dir"
         raise UserError(f"can't write {folder} ({error.strerror}): {advice}") from error
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(MIRROR_TIMEOUT)  # torchvision sets no limit

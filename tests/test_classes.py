@@ -163,7 +163,7 @@ def test_evaluation_on_other_files_than_those_of_the_training_is_told(run, lette
     save_dataset(tmp_path, "letters", images, list(range(12)) * len(FONTS), LETTERS)
     flags = [str(run / "best.pt"), "--device", "cpu", "--split", "train", "--data-dir"]
     assert evaluate.main([*flags, str(tmp_path)]) == 0
-    assert capsys.readouterr().err == "warning: the checkpoint was trained on other files of letters\n"
+    assert capsys.readouterr().err == "warning: the checkpoint was trained on different files of letters\n"
     assert evaluate.main([*flags, str(letters_dir)]) == 0
     assert capsys.readouterr().err == ""
 

@@ -426,7 +426,7 @@ def test_resume_on_other_data_is_refused(small_run, tmp_path, data_dir, capsys):
     content[-1] ^= 1
     labels.write_bytes(content)
     assert train.main(["--resume", "--data-dir", str(tmp_path / "other"), "--output-dir", str(tmp_path / "run")]) == 2
-    assert "the run was trained on other files of synthetic" in capsys.readouterr().err
+    assert "the run was trained on different files of synthetic" in capsys.readouterr().err
 
 
 def test_seconds_of_a_resumed_run_count_its_earlier_epochs_too(small_run, tmp_path, monkeypatch):
@@ -468,9 +468,8 @@ def test_longer_training_of_a_finished_run_is_a_new_run_from_its_weights(small_r
     assert train.main([*small_run, "--epochs", "1"]) == 0
     assert train.main([*small_run, "--epochs", "2", "--resume"]) == 2
     best = tmp_path / "run" / "best.pt"
-    assert f"(epochs is 1, not 2): leave yours out, or start a new run without --resume and with --init {best}" in (
-        capsys.readouterr().err
-    )
+    advice = f"leave out these flags, or start a new run without --resume and with --init {best}"
+    assert f"(epochs is 1, not 2): {advice}" in capsys.readouterr().err
     first = load_checkpoint(best)["averaged_model"]
     still = ["--textbook", "--learning-rate", "1e-12", "--epochs", "2", "--init", str(best)]
     assert train.main([*small_run, *still]) == 0  # though its own best.pt takes the place of that file

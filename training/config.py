@@ -17,7 +17,7 @@ def setting(default: object, text: str, low: int = 0, below: float = 1e18, choic
 class TrainConfig:
     """Everything that determines a run's numbers, except machine, threads and versions. Raises UserError."""
 
-    epochs: int = setting(10, "passes over the images; the schedule and the augmentation's fading adapt", low=1)
+    epochs: int = setting(10, "passes over the images; learning rate and augmentation change over them all", low=1)
     batch_size: int = setting(128, "images per step, across all processes", low=1)
     learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
     weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
@@ -33,8 +33,8 @@ class TrainConfig:
     shear_degrees: float = setting(10.0, "largest random shear, in either direction")
     scale_change: float = setting(0.1, "largest random change of scale, separately for width and height", below=1)
     shift_pixels: float = setting(2.0, "largest random shift, along each axis")
-    elastic_pixels: float = setting(1.0, "standard deviation of the shifts of the elastic distortion's control points")
-    control_points: int = setting(4, "the elastic distortion's control points along each side", low=1, below=29)
+    elastic_pixels: float = setting(1.0, "elastic distortion: standard deviation of each control point's move")
+    control_points: int = setting(4, "elastic distortion: control points along each side", low=1, below=29)
     final_strength: float = setting(0.5, "augmentation fades linearly to this fraction of its strength")
     amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
     seed: int = setting(0, "random seed for initial weights, image order and augmentation")

@@ -171,7 +171,7 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
     if init and str(init) not in known and describe_file(init)["md5"] not in known:
         changed.append(f"it didn't start from {init}")
     if changed:
-        advice = "leave yours out, or start a new run without --resume"
+        advice = "leave out these flags, or start a new run without --resume"
         if len(changed) == 1 and changed[0].startswith("epochs is"):  # else best.pt may have seen what is now held out
             advice += f" and with --init {best_path}, which starts from its weights"
         raise UserError(f"can't resume: the run has other settings ({'; '.join(changed)}): {advice}")
@@ -180,7 +180,7 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
         best = load_checkpoint(best_path) if best_path.exists() else {}
         if best.get("history") != history[:epoch]:
             advice = f"put the best.pt of epoch {epoch} beside it, or start a new run with --init {path}"
-            raise UserError(f"can't resume: {path}, of an older version, lacks the best epoch's weights; {advice}")
+            raise UserError(f"can't resume: {path}, from an older version, lacks the best epoch's weights; {advice}")
         checkpoint["best_model"] = best["averaged_model"]
     return {**checkpoint, "config": saved}
 
@@ -188,7 +188,7 @@ def find_run(folder: Path, settings: dict, init: Path | None) -> dict | None:
 def restore(checkpoint: dict, run: dict, stateful: dict) -> None:
     """Load last.pt's content into stateful's objects. Raises UserError if data, network or optimizer differ."""
     if checkpoint["dataset"]["md5"] != run["dataset"]["md5"]:
-        raise UserError(f"can't resume: the run was trained on other files of {run['dataset']['name']}")
+        raise UserError(f"can't resume: the run was trained on different files of {run['dataset']['name']}")
     used, ours = checkpoint.get("optimizer_class", "AdamW"), type(stateful["optimizer"]).__name__
     if used != ours:
         raise UserError(f"can't resume: last.pt was saved with another optimizer ({used}, not {ours})")

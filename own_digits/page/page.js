@@ -196,7 +196,7 @@ function showDetail() {  // the terms of the pinned number
       figure(left, "×", right, `= ${rounded(total)}`);
     });
     text = `${patches.length > 1 ? "Together, these sums are" : "Each pixel of the patch (normalised: black is −0.42) is multiplied by its weight, and the products add up to"} ${rounded(sum - bias)}. ` +
-      `With the bias, ${rounded(bias)}, that is ${rounded(sum)}, the largest of four neighbouring sums (max pooling). ReLU makes it ${rounded(Math.max(0, sum))}.`;
+      `Adding the bias, ${rounded(bias)}, gives ${rounded(sum)}, the largest of four neighbouring sums (max pooling). ReLU makes it ${rounded(Math.max(0, sum))}.`;
   } else if (pinned && answers[chosen]) {
     const activation = valueOf(pinned), isLast = next === network().layers.at(-1);
     const weights = Array.from({ length: next.shape[0] }, (_, output) => next.weight[output * next.shape[1] + pinned.channel]);

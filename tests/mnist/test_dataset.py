@@ -228,7 +228,7 @@ def test_archives_in_a_folder_that_cannot_be_written_are_no_reason_for_synthetic
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     monkeypatch.setattr("mnist.dataset.TemporaryDirectory", refuse_to_write)
-    message = rf"can't write {raw} \(Read-only file system\): unpack the archives there yourself, or choose another"
+    message = rf"can't write {raw} \(Read-only file system\): make it writable, put the four unpacked files there"
     with pytest.raises(UserError, match=message):
         choose_dataset("auto", tmp_path)
 

@@ -351,7 +351,7 @@ def test_older_last_pt_takes_the_best_weights_from_the_best_pt_beside_it(checkpo
         (tmp_path / "best.pt").unlink()
         if content:
             (tmp_path / "best.pt").write_bytes(content)
-        with pytest.raises(UserError, match="last.pt, of an older version, .* put the best.pt of epoch 2 beside it"):
+        with pytest.raises(UserError, match="last.pt, from an older version, .* put the best.pt of epoch 2 beside it"):
             find_run(tmp_path, {}, None)
 
 
