@@ -170,7 +170,7 @@ def test_fashion_mnist_is_read_from_its_own_folder(train_changed, data_dir, tmp_
 
 @pytest.mark.exhaustive
 def test_other_optimizer_trains_with_the_flags_that_the_page_gives(train_changed, unchanged):
-    flags = re.search(r"python train.py (.*?)`", SECTIONS["Another optimizer"])[1].split()
+    flags = re.search(r"python train.py (.*?)`", SECTIONS["Another optimizer"], re.DOTALL)[1].split()
     checkpoint = train_changed("Another optimizer", *flags)
     (group,) = checkpoint["optimizer"]["param_groups"]
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 0.0005)

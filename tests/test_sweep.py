@@ -241,7 +241,7 @@ def test_ctrl_c_ends_the_sweep_with_its_runs_and_says_how_to_go_on(data_dir, tmp
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert error.splitlines()[-1] == "sweep.py: interrupted; the same command continues the sweep"
+    assert error.splitlines()[-1] == "sweep.py: interrupted; run the same command again to continue the sweep"
     for folder in (tmp_path / "runs").glob("*/seed-*"):
         with lock(folder):  # nobody trains there any more
             pass
