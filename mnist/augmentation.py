@@ -2,7 +2,7 @@
 
 For each pixel of the result, we compute which point of the original it shows. That is a linear function of a few
 parameters, theta: those of an affine map, and the displacements of a grid of control points. So one matrix product
-gives the points of a whole batch, ten times as fast as PyTorch's affine_grid and bicubic interpolate.
+gives the points of a whole batch, ten times as fast as PyTorch's `affine_grid` and `interpolate`.
 """
 
 import math
@@ -25,9 +25,9 @@ def random_theta(
 ) -> Tensor:
     """Draw theta, (N, 2, 3 + control_points ** 2), for N images; strengths, (N,), scale all distortions.
 
-    The first three parameters are an affine map, as `affine_grid` takes it. Its rotation and shear (degrees), scale
-    change and shift (pixels) are uniform between minus and plus their limits, which are given in this order; scale and
-    shift are drawn for each axis. The other parameters displace a grid of control points by normal draws with a
+    The first three parameters are an affine map, as `affine_grid` takes it. limits has the largest rotation and
+    shear (degrees), scale change (a fraction) and shift (pixels). Draws are uniform between minus and plus these, for
+    scale and shift on each axis. The other parameters displace a grid of control points by normal draws with a
     standard deviation of elastic_pixels; pixels between them move smoothly (https://arxiv.org/abs/1505.04597, section
     3.1; for MNIST: https://doi.org/10.1109/ICDAR.2003.1227801). Strength 0 leaves an image unchanged.
     """
@@ -47,9 +47,9 @@ def random_theta(
 
 @cache
 def basis(parameters: int, device: torch.device) -> Tensor:
-    """Return what each parameter of theta adds to x (or y) at each pixel, (parameters, 784).
+    """Return the factor of each parameter of theta in the x (or y) of each pixel's point: (parameters, 784).
 
-    First come x, y and 1, for the affine map, then a bicubic bump around each control point.
+    First come the pixel's own x and y, and 1, for the affine map, then a bicubic bump around each control point.
     """
     points = math.isqrt(parameters - 3)  # per side
     position = (torch.arange(SIZE) + 0.5) / (SIZE / 2) - 1  # the pixels' centres

@@ -17,7 +17,7 @@ def setting(default: object, text: str, low: int = 0, below: float = 1e18, choic
 class TrainConfig:
     """Everything that determines a run's numbers, except machine, threads and versions. Raises UserError."""
 
-    epochs: int = setting(10, "passes over the images; learning rate and augmentation change over them all", low=1)
+    epochs: int = setting(10, "passes over the images; the schedule spans all of them", low=1)
     batch_size: int = setting(128, "images per step, across all processes", low=1)
     learning_rate: float = setting(0.01, "peak of the one-cycle schedule, or the constant learning rate")
     weight_decay: float = setting(0.15, "decoupled, as in AdamW (https://arxiv.org/abs/1711.05101); 0 gives plain Adam")
