@@ -114,7 +114,7 @@ def test_accuracy_of_the_reading_weights_is_that_of_their_run():
 @pytest.mark.parametrize(("card", "run"), [("default", "default/default/seed-0"), ("reading", "reading")])
 def test_model_cards_give_the_accuracy_of_their_runs_in_fifteen_lines(card, run):
     text = (REPOSITORY / "results" / card / "README.md").read_text(encoding="utf-8")
-    last = read_metrics(REPOSITORY / "results" / run / "metrics.csv")[-1]  # of both runs the best, too
+    last = read_metrics(REPOSITORY / "results" / run / "metrics.csv")[-1]  # both weights are of the last epoch
     assert f"{last.test_accuracy:.2%} of MNIST's 10,000 test images" in text
     assert len(text.splitlines()) <= 15
 

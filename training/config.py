@@ -35,7 +35,7 @@ class TrainConfig:
     shift_pixels: float = setting(2.0, "largest random shift, along each axis")
     elastic_pixels: float = setting(1.0, "elastic distortion: standard deviation of each control point's move")
     control_points: int = setting(4, "elastic distortion: control points along each side", low=1, below=29)
-    final_strength: float = setting(0.5, "augmentation fades linearly to this fraction of its strength")
+    final_strength: float = setting(0.5, "augmentation fades linearly to this fraction over the run")
     amp: bool = setting(False, "train in bfloat16 (automatic mixed precision); faster on CPUs with AVX512-BF16 or AMX")
     seed: int = setting(0, "random seed for initial weights, image order and augmentation")
     validation_size: int = setting(5000, "how many of the last training images to hold out; 0 trains on all")
